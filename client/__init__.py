@@ -1,0 +1,1 @@
+"""wqueue: distribute many tasks over many workers."""

@@ -1,0 +1,1 @@
+"""The manager: the daemon that owns the queue."""

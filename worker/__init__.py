@@ -1,0 +1,1 @@
+"""The worker: runs tasks on one machine."""

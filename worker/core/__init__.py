@@ -1,0 +1,1 @@
+"""The deciding half of the worker: events in, effects out, no I/O."""
