@@ -241,7 +241,7 @@ class AttemptFailed(Struct, frozen=True):
 
 
 class TaskPublishing(Struct, frozen=True):
-    """This attempt has won; its staged outputs are being given their final names."""
+    """An attempt has won; its staged outputs are being given their final names."""
 
     record: int
     attempt: bytes
