@@ -1,0 +1,20 @@
+"""Fixtures of the integration tests: real processes on loopback."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.processes import Manager, Site, new_site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """An empty world of its own; what is started in it ends with the test."""
+    with new_site(tmp_path) as it:
+        yield it
+
+
+@pytest.fixture
+def manager(site: Site) -> Manager:
+    """A running manager without workers."""
+    return site.start_manager()
