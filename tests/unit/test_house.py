@@ -271,7 +271,7 @@ def test_every_module_opens_with_a_sentence() -> None:
     faults = []
     for name, path in modules().items():
         first = (ast.get_docstring(tree_of(path)) or "").split("\n\n")[0]
-        if not first.endswith((".", ":")):
+        if not first.endswith((".", ":", "?")):
             faults.append(f"{where(name)} opens with {first!r}")
     assert not faults
 
@@ -281,7 +281,7 @@ def test_public_things_say_what_they_are_in_a_sentence() -> None:
     for name, path in modules().items():
         for node in public_things(tree_of(path)):
             first = (ast.get_docstring(node) or "").split("\n\n")[0]
-            if not first.endswith((".", ":")):
+            if not first.endswith((".", ":", "?")):
                 faults.append(f"{where(name, node.lineno)} {node.name}: {first!r}")
     assert not faults
 
