@@ -9,6 +9,9 @@ HELLO_TIMEOUT_S = 5.0
 CONTROL_MESSAGE_MAX_BYTES = 1024 * 1024
 """MAXMSGSIZE of the task, client and announce doors. One byte more cuts the link."""
 
+CURVE_OVERHEAD_BYTES = 33
+"""What CURVE adds to each frame; it counts towards MAXMSGSIZE (wire 1.8)."""
+
 CHUNK_BYTES = 256 * 1024
 """Bytes of file content in one Data message: larger chunks make control wait longer (wire 5.3)."""
 
