@@ -34,10 +34,10 @@ types:
 
 # Both run on an installed wheel: the editable install costs every interpreter 11 ms at its start.
 demo: wheel
-	@$(INSTALLED)/python demo/run.py
+	@env -u PYTHONSAFEPATH $(INSTALLED)/python demo/run.py
 
 bench-quick: wheel
-	@$(INSTALLED)/python bench/quick.py
+	@env -u PYTHONSAFEPATH $(INSTALLED)/python bench/quick.py
 
 sim: dev
 	PYTHONPATH=tests $(BIN)/python -m simulation.cluster $(SEED)
