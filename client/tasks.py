@@ -8,8 +8,9 @@ InputFile, InputBuffer or OutputFile. A path object is always one local name, "=
 REMOTE the name in the sandbox is the relative path as given, of an absolute path its last part.
 """
 
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Union
 
 from msgspec import Struct
@@ -19,6 +20,15 @@ from wqueue.protocol.resources import MILLI, Resources
 
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Text = str | bytes
+
+WORD_MAX = 256
+"""Longest name, tag, category or feature, in characters: what the wire takes."""
+
+AMOUNT_MAX = 2**53
+"""Largest amount of any resource: what the wire takes."""
+
+STRING_MAX_BYTES = 128 * 1024
+"""Longest argument or environment entry: what Linux takes in one string of an exec."""
 
 
 class InputFile(Struct, frozen=True):
@@ -36,9 +46,12 @@ class InputBuffer(Struct, frozen=True):
 
 
 class OutputFile(Struct, frozen=True):
-    """A file that a task makes; without `local` the manager keeps it until it is fetched."""
+    """A file that a task makes; without `local` the manager keeps it until it is fetched.
 
-    remote: Path
+    `remote` None means the name that `local` gives it.
+    """
+
+    remote: Path | None
     local: Path | None = None
 
 
@@ -57,12 +70,12 @@ class Task(Struct, frozen=True):
     """
 
     command: Text | Sequence[Path]
-    inputs: Iterable[Input] | Mapping[Path, Path] = ()
-    outputs: Iterable[Output] | Mapping[Path, Path | None] = ()
+    inputs: Sequence[Input] | Mapping[Path, Path | None] = ()
+    outputs: Sequence[Output] | Mapping[Path, Path | None] = ()
     env: Mapping[str, Text] = {}
     cores: float = 1
-    memory_mb: int = 0
-    disk_mb: int = 0
+    memory_mb: float = 0
+    disk_mb: float = 0
     gpus: int = 0
     name: str = ""
     tag: str = ""
@@ -72,16 +85,147 @@ class Task(Struct, frozen=True):
     features: Sequence[str] = ()
     named: Mapping[str, int] = {}
 
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, with UsageError."""
+        _check_command(self.command)
+        self.resources()
+        if self.inputs:
+            _check_list("inputs", self.inputs)
+        if self.outputs:
+            _check_list("outputs", self.outputs)
+        if self.env:
+            _check_env(self.env)
+        for what, word in (("name", self.name), ("tag", self.tag), ("category", self.category)):
+            if len(word) > WORD_MAX:
+                raise UsageError(f"the {what} has {len(word)} characters; {WORD_MAX} are allowed")
+        if self.features:
+            _check_features(self.features)
+        if not math.isfinite(self.priority):
+            raise UsageError(f"the priority is {self.priority}; it must be a finite number")
+        if self.max_retries is not None and not 0 <= self.max_retries < 2**31:
+            raise UsageError(f"max_retries is {self.max_retries}; it must be 0 or more")
+
     def resources(self) -> Resources:
-        """Give the needs as the wire has them, cores in thousandths."""
-        raise NotImplementedError
+        """Give the needs as the wire has them: cores in thousandths, the rest rounded up."""
+        if self.cores == 1 and not (self.memory_mb or self.disk_mb or self.gpus or self.named):
+            return _ONE_CORE
+        return Resources(
+            _whole("cores", self.cores, MILLI),
+            _whole("memory_mb", self.memory_mb),
+            _whole("disk_mb", self.disk_mb),
+            _whole("gpus", self.gpus),
+            {name: _whole(name, amount) for name, amount in self.named.items()},
+        )
+
+    def input_list(self) -> list[InputFile | InputBuffer]:
+        """Give the inputs in their long form."""
+        if isinstance(self.inputs, Mapping):
+            return [InputFile(local, remote) for local, remote in self.inputs.items()]
+        return [_input(entry) for entry in self.inputs]
+
+    def output_list(self) -> list[OutputFile]:
+        """Give the outputs in their long form."""
+        if isinstance(self.outputs, Mapping):
+            return [OutputFile(remote, local) for remote, local in self.outputs.items()]
+        return [_output(entry) for entry in self.outputs]
+
+
+_ONE_CORE = Resources()
 
 
 def parse_input(text: Text) -> InputFile:
     """Read "LOCAL" or "LOCAL=REMOTE", as `wq-submit --input` takes it."""
-    raise NotImplementedError
+    local, remote = _split(text, "input")
+    return InputFile(local, remote)
 
 
 def parse_output(text: Text) -> OutputFile:
     """Read "LOCAL" or "LOCAL=REMOTE", as `wq-submit --output` takes it."""
-    raise NotImplementedError
+    local, remote = _split(text, "output")
+    return OutputFile(remote, local)
+
+
+def _split(text: Text, what: str) -> tuple[bytes, bytes | None]:
+    name = os.fsencode(text)
+    local, equals, remote = name.rpartition(b"=")
+    if not equals:
+        local = name
+    if not local or (equals and not remote):
+        raise UsageError(f"the {what} {os.fsdecode(name)!r} is not LOCAL or LOCAL=REMOTE")
+    return local, remote if equals else None
+
+
+def _input(entry: Input) -> InputFile | InputBuffer:
+    if isinstance(entry, InputFile | InputBuffer):
+        return entry
+    return parse_input(entry) if isinstance(entry, str | bytes) else InputFile(entry)
+
+
+def _output(entry: Output) -> OutputFile:
+    if isinstance(entry, OutputFile):
+        return entry
+    return parse_output(entry) if isinstance(entry, str | bytes) else OutputFile(None, entry)
+
+
+def _check_command(command: Text | Sequence[Path]) -> None:
+    if isinstance(command, str | bytes):
+        _check_word("the command", command)
+        if not command.strip():
+            raise UsageError("the command is empty")
+        return
+    if not isinstance(command, Sequence):
+        raise UsageError(f"the command is a {type(command).__name__}, not a str or a list")
+    words = [_word(word) for word in command]
+    if not words or not words[0]:
+        raise UsageError("the command is empty")
+    for word in words:
+        _check_word("a word of the command", word)
+
+
+def _word(word: object) -> bytes:
+    if not isinstance(word, str | bytes | os.PathLike):
+        raise UsageError(f"a word of the command is {word!r}; write it as a str")
+    return os.fsencode(word)
+
+
+def _check_word(what: str, word: Text) -> None:
+    text = os.fsencode(word)
+    if b"\0" in text:
+        raise UsageError(f"{what} holds a NUL character")
+    if len(text) >= STRING_MAX_BYTES:
+        raise UsageError(f"{what} has {len(text)} bytes; put it into a script file")
+
+
+def _check_list(what: str, files: object) -> None:
+    # A lone "a.txt" would be taken as the five files "a", ".", "t", "x", "t".
+    if isinstance(files, str | bytes) or not isinstance(files, Sequence | Mapping):
+        raise UsageError(f"{what} is a {type(files).__name__}; write {what}=[...]")
+
+
+def _check_env(env: Mapping[str, Text]) -> None:
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name:
+            raise UsageError(f"an environment variable cannot be called {name!r}")
+        text = os.fsencode(value)
+        if b"\0" in text:
+            raise UsageError(f"the value of the environment variable {name} holds a NUL character")
+        if len(name) + len(text) >= STRING_MAX_BYTES:
+            raise UsageError(
+                f"the environment variable {name} has {len(text)} bytes; put them into a file"
+            )
+
+
+def _check_features(features: Sequence[str]) -> None:
+    if isinstance(features, str):
+        raise UsageError("features is a str; write features=[...]")
+    for feature in features:
+        if not feature or len(feature) > WORD_MAX:
+            raise UsageError(f"a feature has 1 to {WORD_MAX} characters, not {feature[:20]!r}")
+
+
+def _whole(what: str, amount: float, scale: int = 1) -> int:
+    if not isinstance(amount, int | float):
+        raise UsageError(f"{what} is {amount!r}; it must be a number")
+    if not 0 <= amount * scale <= AMOUNT_MAX:
+        raise UsageError(f"{what} is {amount}; it must be 0 or more")
+    return math.ceil(amount * scale - 1e-9)
