@@ -1,0 +1,99 @@
+"""Every bound and interval of the manager's shell."""
+
+DEFAULT_PORT = 9123
+"""Port of the hello door when nobody names one."""
+
+PORTS_TRIED = 100
+"""How far a fresh state directory's default port moves on before it gives up."""
+
+HELLO_OPEN_MAX = 1024
+"""Most hellos under way at once (wire 2.5)."""
+
+HELLO_PER_ADDRESS_MAX = 64
+"""Most hellos under way from one address; a cluster behind NAT shares one (wire 2.5)."""
+
+HELLO_FREE_FAILURES = 5
+"""Wrong proofs of one address that are answered at once (wire 2.5)."""
+
+HELLO_DELAY_MAX_S = 30.0
+"""Longest delay of the answer to a wrong proof: slows guessing, locks nobody out."""
+
+HELLO_FAILURE_KEPT_S = 600.0
+"""A wrong proof is forgotten after this."""
+
+HELLO_ADDRESSES_MAX = 4096
+"""Most addresses whose wrong proofs are remembered; the oldest is forgotten first."""
+
+HELLO_ACCEPTS_PER_TURN = 32
+"""Connections taken per loop turn: at 80 us each well below the 10 ms of a loop step."""
+
+PROOF_UNUSED_S = 30.0
+"""A proven key that opens no session within this is forgotten (wire 2.5)."""
+
+KEYS_SEEN_MAX = 65_536
+"""Public keys remembered so that none is used for a second session."""
+
+LOG_EVERY_S = 60.0
+"""A fault is logged once per address and this long."""
+
+LOG_KEYS_MAX = 4096
+"""Most addresses whose last log line is remembered."""
+
+LOG_MAX_BYTES = 10_000_000
+"""Size at which manager.log is moved to manager.log.1."""
+
+BAD_MESSAGES_MAX = 3
+"""Bad messages of one peer that are answered; one more cuts it."""
+
+CHUNKS_PER_TURN = 4
+"""File chunks taken per loop turn before control is looked at again (wire 5.2)."""
+
+BATCHES_PER_TURN = 64
+"""Batches taken per door and loop turn, so that no door starves another."""
+
+TASK_QUEUE_MAX = 1000
+"""SNDHWM and RCVHWM of the task and client doors, in batches: above all credit (wire 5.4)."""
+
+RESULT_QUEUE_MAX = 256
+"""SNDHWM and RCVHWM of the result door, in batches and chunks: above all credit."""
+
+ANNOUNCE_QUEUE_MAX = 100
+"""SNDHWM of the announce door; older news than this is no loss."""
+
+PROGRESS_EVERY_S = 0.01
+"""A client that gets nothing but progress gets it at most this often."""
+
+DROP_GRACE_S = 2.0
+"""A peer that was told to go is cut after this, so that the last words reach it."""
+
+TURN_EVENTS_KEPT = 200
+"""Events kept for the log, should a bug end the daemon."""
+
+COMMIT_OVERDUE_S = 0.002
+"""A commit that takes longer than this needs the interpreter lock that a busy loop never gives up
+for long: the loop then pauses each turn (wire 7.1)."""
+
+COMMIT_PAUSE_S = 50e-6
+"""The pause: a busy loop then costs a commit 2 ms, without it up to 2.5 s (wire 7.1)."""
+
+STOP_MAX_S = 10.0
+"""Longest wait of a clean stop for commits and files; what is then missing is made good at the
+next start."""
+
+RESTARTS_MAX = 3
+"""So many ends by a bug or a signal within RESTARTS_WITHIN_S end the supervisor too."""
+
+RESTARTS_WITHIN_S = 60.0
+"""See RESTARTS_MAX."""
+
+LOCK_WAIT_S = 10.0
+"""How long a start waits for the daemon of a killed supervisor to end."""
+
+SPARE_DESCRIPTORS = 1000
+"""Descriptors kept for files, the store and libraries (wire 1.13)."""
+
+CLIENT_DESCRIPTORS = 1024
+"""Descriptors kept for clients, two each."""
+
+WORKER_DESCRIPTORS = 3
+"""Descriptors of one worker: task, result and announce."""
