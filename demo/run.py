@@ -1,14 +1,8 @@
-"""make demo: a manager and two workers on loopback do a real job; nothing is left running.
+"""make demo: a manager and two workers on loopback do a real job; nothing is left running."""
 
-Encryption and password are on, as always: the manager makes its keys at its first start, the
-workers and this client find them through the info file.
-"""
-
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,26 +13,16 @@ from types import FrameType
 from typing import NoReturn
 
 import job
+from loopback import DidNotStart, about, manager, worker
 
 import wqueue
 from wqueue.protocol.errors import WqueueError
 
 OUTPUT = Path(__file__).resolve().parent.parent / "demo-output"
-TOOLS = Path(sys.executable).parent
 WORKERS = 2
-
-START_S = 30.0
-"""Patience for the manager's info file."""
-
-END_S = 20.0
-"""From the order to end until processes are killed."""
 
 PLAIN_STEP = 10
 """Where no terminal shows a bar: one line each so many per cent."""
-
-
-class DemoError(Exception):
-    """The demo cannot go on; the text says why."""
 
 
 def main() -> int:
@@ -48,7 +32,7 @@ def main() -> int:
     code = 1
     try:
         code = demonstrate(folder)
-    except DemoError as error:
+    except DidNotStart as error:
         say(f"error: {error}")
     except WqueueError as error:
         say(f"error: {error}")
@@ -79,8 +63,11 @@ def demonstrate(folder: Path) -> int:
     shutil.rmtree(OUTPUT, ignore_errors=True)
     with ExitStack() as stack:
         info = stack.enter_context(manager(folder))
-        for number in range(WORKERS):
-            stack.enter_context(worker(folder, info, number))
+        port = about(info)["port"]
+        say(f"manager on 127.0.0.1:{port}, CURVE and password on; {WORKERS} workers")
+        cores = max(1, (os.cpu_count() or 1) // WORKERS)
+        for number in range(1, WORKERS + 1):
+            stack.enter_context(worker(folder, info, cores, f"worker-{number}"))
         client = stack.enter_context(wqueue.Client(info_file=info))
         say(f"{len(names)} files of {library}: one task each, then one that merges their counts")
         begun = time.monotonic()
@@ -94,69 +81,6 @@ def demonstrate(folder: Path) -> int:
         return 1
     show(job.read_report(OUTPUT), len(names) + 1, took)
     return 0
-
-
-@contextmanager
-def manager(folder: Path) -> Iterator[Path]:
-    """Run a manager; give its info file."""
-    info = folder / "info.json"
-    options = ["--listen", "127.0.0.1", "--port", "0"]
-    options += ["--state-dir", str(folder / "state"), "--info-file", str(info)]
-    with program(folder, "wq-manager", "manager", options) as process:
-        ends = time.monotonic() + START_S
-        while not info.exists():
-            if process.poll() is not None or time.monotonic() > ends:
-                log = (folder / "manager.log").read_text(errors="replace").strip()
-                raise DemoError(f"the manager did not start\n{log}")
-            time.sleep(0.02)
-        about = json.loads(info.read_text())
-        say(f"manager on 127.0.0.1:{about['port']}, CURVE and password on; {WORKERS} workers")
-        yield info
-
-
-@contextmanager
-def worker(folder: Path, info: Path, number: int) -> Iterator[None]:
-    """Run a worker with its part of this machine's cores."""
-    cores = max(1, (os.cpu_count() or 1) // WORKERS)
-    options = ["--info-file", str(info), "--cores", str(cores)]
-    options += ["--workdir", str(folder / f"workdir-{number}")]
-    with program(folder, "wq-worker", f"worker-{number}", options):
-        yield
-
-
-@contextmanager
-def program(
-    folder: Path, tool: str, name: str, options: list[str]
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a tool with its output in a log; see that it has ended, whatever happens."""
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [TOOLS / tool, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    is_well = False
-    try:
-        yield process
-        is_well = True
-    finally:
-        end(process, is_ordered=is_well)
-
-
-def end(process: "subprocess.Popen[bytes]", *, is_ordered: bool) -> None:
-    """Wait for a process that was told to end; tell it (and then force it) otherwise."""
-    steps: list[Callable[[], None]] = [process.terminate, process.kill]
-    if is_ordered:
-        steps.insert(0, lambda: None)
-    for step in steps:
-        step()
-        try:
-            process.wait(END_S)
-            return
-        except subprocess.TimeoutExpired:
-            say(f"process {process.pid} does not end, trying harder")
 
 
 @contextmanager
