@@ -37,7 +37,7 @@ demo: wheel
 	@env -u PYTHONSAFEPATH $(INSTALLED)/python demo/run.py
 
 bench-quick: wheel
-	@env -u PYTHONSAFEPATH $(INSTALLED)/python bench/quick.py
+	@env -u PYTHONSAFEPATH PYTHONPATH=demo $(INSTALLED)/python bench/quick.py
 
 sim: dev
 	PYTHONPATH=tests $(BIN)/python -m simulation.cluster $(SEED)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import floor
@@ -58,17 +58,19 @@ def main() -> int:
 
 def with_worker(folder: Path) -> dict[str, Figures]:
     """Measure what needs a worker: W1, W3 and submissions while the loop is full."""
-    with manager(folder) as info, worker(folder, info, os.cpu_count() or 1) as process:
-        with wqueue.Client(info_file=info) as client:
-            rate = run_array(client, WARM_UP)[0]
-            fitting = [n for n in (10_000, 5_000) if n <= rate * W1_S]
-            (spawner,) = children(process.pid)
-            pids = {"manager": about(info)["daemon_pid"], "worker": process.pid}
-            meter = Meter(**pids, spawner=spawner, client=os.getpid())
-            figures = {"W1": many(client, fitting[0] if fitting else 1_000, meter)}
-            figures["W3"] = one_by_one(client)
-            figures["busy"] = while_busy(client)
-            client.shutdown()
+    with ExitStack() as stack:
+        info = stack.enter_context(manager(folder))
+        process = stack.enter_context(worker(folder, info, os.cpu_count() or 1))
+        client = stack.enter_context(wqueue.Client(info_file=info))
+        rate = run_array(client, WARM_UP)[0]
+        fitting = [n for n in (10_000, 5_000) if n <= rate * W1_S]
+        (spawner,) = children(process.pid)
+        pids = {"manager": about(info)["daemon_pid"], "worker": process.pid}
+        meter = Meter(**pids, spawner=spawner, client=os.getpid())
+        figures = {"W1": many(client, fitting[0] if fitting else 1_000, meter)}
+        figures["W3"] = one_by_one(client)
+        figures["busy"] = while_busy(client)
+        client.shutdown()
     return figures
 
 
