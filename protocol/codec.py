@@ -44,7 +44,7 @@ Message = (
     | Announcement
 )
 
-H = TypeVar("H", ToManagerBatch, FromManagerBatch)
+H = TypeVar("H")
 M = TypeVar("M")
 T = TypeVar("T")
 
@@ -103,6 +103,11 @@ CLIENT_FROM_MANAGER: BatchDecoder[FromManagerBatch, ClientFromManager] = BatchDe
 ANNOUNCE: BatchDecoder[FromManagerBatch, Announcement] = BatchDecoder(
     msgspec.msgpack.Decoder(tuple[FromManagerBatch, Annotated[list[Announcement], _Many]])
 )
+
+
+def encode(value: object) -> bytes:
+    """Encode one Struct, for what is no batch: hello messages, records on disk."""
+    return _encode(value)
 
 
 def encode_batch(header: Header, messages: Sequence[Message]) -> bytes:

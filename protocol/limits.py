@@ -60,5 +60,14 @@ PEER_HANDSHAKE_MS = 30000
 MANAGER_HANDSHAKE_MS = 5000
 """HANDSHAKE_IVL at the manager."""
 
+PROOF_DELAY_MAX_S = 30.0
+"""Longest time the manager lets a wrong proof wait for its answer."""
+
+LINK_QUEUE_FRAMES = 4096
+"""SNDHWM and RCVHWM of a peer's sockets: above all credit, so that they never act (wire 5.4)."""
+
+ANNOUNCE_TOPIC = b"wq"
+"""The only topic of the announce door, and the first frame of everything on it."""
+
 LISTEN_BACKLOG = 4096
 """Listen backlog: with 100, two thousand workers took 5.5 s to connect, not 1.5 s (wire 1.11)."""

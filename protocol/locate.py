@@ -7,13 +7,14 @@ argument, then environment, then this account's default.
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from wqueue.protocol.credentials import Credential, read_credential, write_private
+from wqueue.protocol.dial import ask_server_id
 from wqueue.protocol.errors import ManagerUnreachable, NotAuthorized, UsageError, WqueueError
 
 DEFAULT_NAME = "default"
@@ -131,19 +132,16 @@ def find_manager(
 
     Raises ManagerUnreachable when none is running there, UsageError for nonsense.
     """
-    for manager, info_file, state_dir, name in (
-        (manager, info_file, state_dir, name),
-        tuple(environ.get(f"WQ_{key}") for key in ("MANAGER", "INFO_FILE", "STATE_DIR", "NAME")),
-    ):
-        if manager:
-            return _from_address(manager)
-        if info_file:
-            return _from_info(Path(info_file), None)
-        if state_dir:
-            return _from_state_dir(Path(state_dir))
-        if name:
-            return _from_state_dir(default_state_dir(name, environ))
-    return _from_state_dir(default_state_dir(DEFAULT_NAME, environ))
+    if not (manager or info_file or state_dir or name):
+        manager, info_file = environ.get("WQ_MANAGER"), environ.get("WQ_INFO_FILE")
+        state_dir, name = environ.get("WQ_STATE_DIR"), environ.get("WQ_NAME")
+    if manager:
+        return _from_address(manager)
+    if info_file:
+        return _from_info(Path(info_file), None)
+    if state_dir:
+        return _from_state_dir(Path(state_dir))
+    return _from_state_dir(default_state_dir(name or DEFAULT_NAME, environ))
 
 
 def _from_address(text: str) -> Found:
@@ -183,21 +181,23 @@ def find_credential(
     found: Found,
     password_file: str | Path | None = None,
     environ: Mapping[str, str] = os.environ,
-    *,
-    ask_server_id: Callable[[Found], bytes],
 ) -> Credential:
     """Find the secret for a manager: the file given, WQ_PASSWORD_FILE, else a state directory's.
 
-    For a bare HOST:PORT the manager is asked for its server id (by `ask_server_id`, which is
-    link.ask_server_id), and this account's state directories are searched for a credential of it.
-    Raises NotAuthorized when there is none.
+    For a bare HOST:PORT the manager is asked for its server id, and this account's state
+    directories are searched for a credential of it. Raises NotAuthorized when there is none,
+    ManagerUnreachable when it does not answer, UsageError for a bad password file.
     """
     given = password_file or environ.get("WQ_PASSWORD_FILE")
     if given:
         return read_credential(given)
     if found.state_dir is not None and (found.state_dir / PASSWORD_NAME).exists():
         return read_credential(found.state_dir / PASSWORD_NAME)
-    server_id = found.server_id if found.server_id is not None else ask_server_id(found)
+    server_id = (
+        found.server_id
+        if found.server_id is not None
+        else ask_server_id(found.addresses, found.port)
+    )
     root = state_root(environ)
     candidates = sorted(root.glob(f"*/{PASSWORD_NAME}"))
     state_dir = environ.get("WQ_STATE_DIR")
