@@ -5,7 +5,7 @@ messages; all disk work is done by a few I/O threads, whose results come back by
 method is called in the loop's thread and returns at once. The receiver of a file always asks (Get)
 and to ask is to give credit; so memory here is bounded by the pool of credit, not by file sizes.
 
-    uploads   Declare -> Declared, then Get b"d"+digest to the client -> STATE_DIR/files -> FileStored
+    uploads   Declare -> Declared, Get b"d"+digest to the client -> STATE_DIR/files -> FileStored
     inputs    Get b"d"+digest of a worker <- the file in place, or STATE_DIR/files
     outputs   StageOutputs -> Get b"o"+... to the worker -> staging -> OutputsStaged;
               PublishOutputs -> rename -> OutputsPublished; DiscardOutputs -> removed
@@ -59,7 +59,7 @@ class Verdict(Struct, frozen=True):
 
 
 class FinishedOutput(NamedTuple):
-    """Where an output of an ended task lies: the published file, or with b"" the manager's store."""
+    """Where an output of an ended task lies: the file, or with b"" the manager's own store."""
 
     job: int
     destination: bytes

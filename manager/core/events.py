@@ -6,6 +6,7 @@ committed, and what is addressed to the same peer behind it waits too, so that a
 things out of order. Nothing else connects deciding and doing.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -47,19 +48,21 @@ class Restored(Struct, frozen=True):
 class StoredJob(Struct, frozen=True):
     """One job as the store has it: its acceptance and which of its tasks have ended.
 
-    `ended` holds the indexes in the order of their events, `failed` how many of them did not
-    succeed, `canceled` the indexes canceled one by one; `lost` and `failures` count, per index of
-    unfinished tasks, earlier attempts that ended by a lost worker or by the task's own failure.
+    `ended` holds the indexes in the order of their events; of these `failed_indexes` did not
+    succeed (`failed` is their number) and `canceled` were canceled one by one: parts of `ended`
+    that have nothing in common. `lost` and `failures` count, per index of unfinished tasks,
+    earlier attempts that ended by a lost worker or by the task's own failure.
     """
 
     added: "JobAdded"
-    ended: list[int]
+    ended: Sequence[int]
     failed: int = 0
-    canceled: list[int] = []
+    canceled: Sequence[int] = ()
     is_canceled: bool = False
     ended_wall_s: float = 0.0
     lost: dict[int, int] = {}
     failures: dict[int, int] = {}
+    failed_indexes: Sequence[int] = ()
 
 
 class WorkerRegistered(Struct, frozen=True):
@@ -116,11 +119,16 @@ class ClientGone(Struct, frozen=True):
 
 
 class OutputsStaged(Struct, frozen=True):
-    """All outputs of an attempt lie in staging, or could not be brought there."""
+    """All outputs of an attempt lie in staging, or could not be brought there.
+
+    `is_worker_at_fault`: the worker's link was lost, or what it sent is not what it reported.
+    `is_temporary`: it may go better later (the disk is full).
+    """
 
     attempt: bytes
     error: str = ""
     is_worker_at_fault: bool = False
+    is_temporary: bool = False
 
 
 class OutputsPublished(Struct, frozen=True):
@@ -128,6 +136,7 @@ class OutputsPublished(Struct, frozen=True):
 
     attempt: bytes
     error: str = ""
+    is_temporary: bool = False
 
 
 class StoreBlocked(Struct, frozen=True):
