@@ -88,6 +88,10 @@ class Proven(Struct, frozen=True):
         """Give the part of the token that each batch carries."""
         return self.token[:TOKEN_TAG_BYTES]
 
+    def __repr__(self) -> str:
+        """Show which session it is; logs must not hold its keys."""
+        return f"Proven(server_id={self.server_id.hex()}, epoch={self.epoch})"
+
 
 class ProvenPeer(Struct, frozen=True):
     """What the manager has after the proof: whom to let in by which key.
@@ -108,6 +112,10 @@ class ProvenPeer(Struct, frozen=True):
         """Give the part of the token that each batch carries."""
         return self.token[:TOKEN_TAG_BYTES]
 
+    def __repr__(self) -> str:
+        """Show who it is, without the token."""
+        return f"ProvenPeer({self.role}, kid={self.kid.hex()}, key={self.public_key.hex()[:8]})"
+
 
 class ManagerFacts(Struct):
     """What the manager's side of every hello has to know; the shell keeps it up to date.
@@ -126,6 +134,10 @@ class ManagerFacts(Struct):
     password_key: bytes | None = None
     revoked: frozenset[bytes] = frozenset()
     full: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        """Show which manager it is; logs must not hold its keys."""
+        return f"ManagerFacts(server_id={self.server_id.hex()}, epoch={self.epoch})"
 
 
 class Secrets:
