@@ -8,7 +8,8 @@ Integers are big-endian.
 """
 
 import struct
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from wqueue.protocol.attempts import ATTEMPT_ID_BYTES
 from wqueue.protocol.errors import RemoteProtocolError
@@ -18,20 +19,20 @@ _output = struct.Struct(f">{ATTEMPT_ID_BYTES}sH")
 _stored = struct.Struct(">16sQH")
 
 
-class Content(NamedTuple):
+class Content(Struct, frozen=True):
     """Content by its digest."""
 
     digest: bytes
 
 
-class AttemptOutput(NamedTuple):
+class AttemptOutput(Struct, frozen=True):
     """An output of an attempt, at the worker."""
 
     attempt: bytes
     position: int
 
 
-class TaskOutput(NamedTuple):
+class TaskOutput(Struct, frozen=True):
     """An output of an ended task, at the manager."""
 
     job_uid: bytes

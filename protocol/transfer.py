@@ -86,5 +86,5 @@ class Download:
 
 
 def readable(get: Get, size: int) -> int:
-    """Say how many bytes of a file of `size` the holder sends for a Get: none at or past the end."""
+    """Say how many bytes of a file of `size` the holder sends for a Get: none past the end."""
     return max(0, min(get.length, CHUNK_BYTES, size - get.offset))
