@@ -1,0 +1,336 @@
+"""Read-only views of the core for people and tools: the rows that a Query is answered with.
+
+Ended tasks are in the store, not in the core: for a listing of tasks the shell first reads the
+records of the ranges that `needs_records` names and hands them to `answer`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from wqueue.manager.core.core import Core
+from wqueue.manager.core.events import Now
+from wqueue.manager.core.job import Job
+from wqueue.manager.core.scheduler import why_none
+from wqueue.manager.core.task import Attempt, Phase, TaskState
+from wqueue.manager.core.worker import Worker, WorkerState
+from wqueue.protocol.messages import (
+    Answer,
+    Counts,
+    JobRange,
+    JobRow,
+    Query,
+    QueueRow,
+    TaskRecord,
+    TaskRow,
+    WorkerRow,
+)
+from wqueue.protocol.resources import Resources
+from wqueue.protocol.template import expand
+
+ROWS_MAX = 1000
+"""Most rows in one answer, whatever was asked for: about 5 ms of the loop's time."""
+
+
+class Facts(Struct, frozen=True):
+    """What the views need and the core does not know: who this manager process is."""
+
+    name: str
+    server_id: bytes
+    host: str
+    port: int
+    software: str
+    started_monotonic_s: float
+    state_dir: bytes
+
+
+def needs_records(core: Core, query: Query) -> list[JobRange]:
+    """Give the ranges whose ended tasks must be read from the store to answer `query`."""
+    if query.what != "tasks" or query.active_only:
+        return []
+    pages = _pages(core, query)
+    return [JobRange(job.number, first, last) for job, first, last in pages]
+
+
+def answer(
+    core: Core, facts: Facts, query: Query, now: Now, records: Sequence[TaskRecord] = ()
+) -> Answer:
+    """Answer a query: "queue", "jobs", "tasks" or "workers"; anything else has no rows."""
+    if query.what == "queue":
+        return Answer(query.request, 1, queue=_queue_row(core, facts, now))
+    if query.what == "jobs":
+        jobs = _selected_jobs(core, query)
+        rows = [_job_row(job) for job in _page(jobs, query)]
+        return Answer(query.request, len(jobs), jobs=rows)
+    if query.what == "workers":
+        workers = sorted(core.state.workers.values(), key=lambda w: w.number)
+        if query.active_only:
+            workers = [w for w in workers if w.state is not WorkerState.GONE]
+        listed = [_worker_row(worker, now) for worker in _page(workers, query)]
+        return Answer(query.request, len(workers), workers=listed)
+    if query.what == "tasks":
+        return _task_answer(core, query, now, records)
+    return Answer(query.request)
+
+
+def _page(rows: list[object] | list[Job] | list[Worker], query: Query) -> list:  # type: ignore[type-arg]
+    return rows[query.offset : query.offset + _limit(query)]
+
+
+def _limit(query: Query) -> int:
+    return min(query.limit, ROWS_MAX)
+
+
+# --- queue, jobs, workers -------------------------------------------------------------------------
+
+
+def _queue_row(core: Core, facts: Facts, now: Now) -> QueueRow:
+    state = core.state
+    sums = [0] * len(TaskState)
+    for job in state.jobs.values():
+        for i, count in enumerate(job.counts):
+            sums[i] += count
+    live = [w for w in state.workers.values() if w.state is WorkerState.LIVE]
+    away = [w for w in state.workers.values() if w.state is WorkerState.AWAY]
+    return QueueRow(
+        name=facts.name,
+        server_id=facts.server_id,
+        epoch=state.epoch,
+        host=facts.host,
+        port=facts.port,
+        software=facts.software,
+        up_s=now.monotonic_s - facts.started_monotonic_s,
+        counts=_counts(sums),
+        jobs=len(state.jobs),
+        jobs_active=sum(not job.is_ended for job in state.jobs.values()),
+        workers=len(live),
+        workers_away=len(away),
+        workers_busy=sum(bool(worker.attempts) for worker in live),
+        total=_sum([worker.room.total for worker in live]),
+        committed=_sum([worker.committed() for worker in live]),
+        store_error=state.store_error,
+        state_dir=facts.state_dir,
+    )
+
+
+def _counts(sums: list[int]) -> Counts:
+    return Counts(
+        blocked=sums[TaskState.BLOCKED],
+        held=sums[TaskState.HELD],
+        ready=sums[TaskState.READY],
+        assigned=sums[TaskState.ASSIGNED],
+        running=sums[TaskState.RUNNING],
+        retrieving=sums[TaskState.RETRIEVING],
+        unknown=sums[TaskState.UNKNOWN],
+        done=sums[TaskState.DONE] + sums[TaskState.FAILED],
+        failed=sums[TaskState.FAILED],
+        canceled=sums[TaskState.CANCELED],
+    )
+
+
+def _sum(amounts: list[Resources]) -> Resources:
+    named: dict[str, int] = {}
+    for amount in amounts:
+        for name, count in amount.named.items():
+            named[name] = named.get(name, 0) + count
+    return Resources(
+        sum(a.cores_milli for a in amounts),
+        sum(a.memory_mb for a in amounts),
+        sum(a.disk_mb for a in amounts),
+        sum(a.gpus for a in amounts),
+        named,
+    )
+
+
+def _selected_jobs(core: Core, query: Query) -> list[Job]:
+    jobs = core.state.jobs
+    if query.ranges:
+        wanted = sorted({entry.job for entry in query.ranges})
+        chosen = [jobs[number] for number in wanted if number in jobs]
+    else:
+        chosen = list(jobs.values())
+    return [job for job in chosen if not (query.active_only and job.is_ended)]
+
+
+def _job_state(job: Job) -> str:
+    counts = job.counts
+    if not job.is_ended:
+        is_begun = counts[TaskState.READY] + counts[TaskState.BLOCKED] + counts[TaskState.HELD]
+        return "waiting" if is_begun == job.spec.count else "running"
+    if counts[TaskState.FAILED]:
+        return "failed"
+    return "canceled" if counts[TaskState.CANCELED] else "done"
+
+
+def _job_row(job: Job) -> JobRow:
+    spec = job.spec
+    return JobRow(
+        job=job.number,
+        name=spec.name,
+        tag=spec.tag,
+        category=spec.category,
+        priority=spec.priority,
+        state=_job_state(job),
+        count=spec.count,
+        counts=job.shown_counts(),
+        command=b" ".join(spec.template.command),
+        submitted_wall_s=job.submitted_wall_s,
+        ended_wall_s=job.ended_wall_s,
+        resources=spec.template.resources,
+        directory=spec.directory.path if spec.directory is not None else b"",
+    )
+
+
+def _worker_row(worker: Worker, now: Now) -> WorkerRow:
+    register = worker.register
+    return WorkerRow(
+        number=worker.number,
+        state=worker.state.name.lower(),
+        host=worker.host,
+        address=worker.address,
+        pid=register.pid if register is not None else 0,
+        total=worker.room.total,
+        committed=worker.committed(),
+        queued=len(worker.queued),
+        running=len(worker.attempts) - len(worker.queued),
+        done=worker.done,
+        failed=worker.failed,
+        heard_ago_s=max(0.0, now.monotonic_s - worker.heard_s) if worker.heard_s else 0.0,
+        software=register.software if register is not None else "",
+        features=register.features if register is not None else [],
+        workdir=register.workdir if register is not None else b"",
+    )
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+def _pages(core: Core, query: Query) -> list[tuple[Job, int, int]]:
+    """Cut the selected tasks to the page asked for: job, first and last index of each piece."""
+    skip, left = query.offset, _limit(query)
+    pieces: list[tuple[Job, int, int]] = []
+    for job, first, last in _selected_ranges(core, query):
+        count = last - first + 1
+        if skip >= count:
+            skip -= count
+            continue
+        taken = min(count - skip, left)
+        pieces.append((job, first + skip, first + skip + taken - 1))
+        left -= taken
+        skip = 0
+        if not left:
+            break
+    return pieces
+
+
+def _selected_ranges(core: Core, query: Query) -> Iterator[tuple[Job, int, int]]:
+    jobs = core.state.jobs
+    if not query.ranges:
+        for job in jobs.values():
+            yield job, 0, job.spec.count - 1
+        return
+    for entry in query.ranges:
+        job = jobs.get(entry.job)  # type: ignore[assignment]
+        if job is not None and entry.first < job.spec.count:
+            yield job, entry.first, min(entry.last, job.spec.count - 1)
+
+
+def _task_answer(core: Core, query: Query, now: Now, records: Sequence[TaskRecord]) -> Answer:
+    if query.active_only:
+        return _active_tasks(core, query, now)
+    reasons = _Reasons(core)
+    by_task = {(record.job, record.index): record for record in records}
+    total = sum(last - first + 1 for _, first, last in _selected_ranges(core, query))
+    rows = [
+        _task_row(reasons, job, index, now, by_task.get((job.number, index)))
+        for job, first, last in _pages(core, query)
+        for index in range(first, last + 1)
+    ]
+    return Answer(query.request, total, tasks=rows)
+
+
+def _active_tasks(core: Core, query: Query, now: Now) -> Answer:
+    found = [
+        (job, index)
+        for job, first, last in _selected_ranges(core, query)
+        for index in sorted(job.active)
+        if first <= index <= last
+    ]
+    reasons = _Reasons(core)
+    rows = [
+        _task_row(reasons, job, index, now, None)
+        for job, index in found[query.offset : query.offset + _limit(query)]
+    ]
+    return Answer(query.request, len(found), tasks=rows)
+
+
+def _task_row(
+    reasons: "_Reasons", job: Job, index: int, now: Now, record: TaskRecord | None
+) -> TaskRow:
+    state = job.state(index)
+    attempts = job.active.get(index, [])
+    attempt = max(attempts, key=lambda a: a.phase) if attempts else None
+    worker = attempt.worker if attempt is not None else None
+    template = job.spec.template
+    return TaskRow(
+        job=job.number,
+        index=index,
+        state="done" if state is TaskState.FAILED else state.name.lower(),
+        command=_command(job, index),
+        worker=worker.number if worker is not None else 0,
+        host=worker.host if worker is not None else "",
+        running_s=_running_s(attempt, now),
+        tries=job.tries.get(index, 0) if record is None else record.tries,
+        resources=template.resources,
+        record=record,
+        reason=reasons.of(job, index),
+        priority=job.spec.priority,
+    )
+
+
+def _running_s(attempt: Attempt | None, now: Now) -> float | None:
+    if attempt is None or attempt.phase is not Phase.RUNNING:
+        return None
+    return max(0.0, now.monotonic_s - attempt.since_s)
+
+
+def _command(job: Job, index: int) -> bytes:
+    template = job.spec.template
+    line = b" ".join(template.command)
+    if not template.is_array:
+        return line
+    return expand(line, job.value(index), index, quote=template.is_shell)
+
+
+def waiting_reason(core: Core, job: Job, index: int) -> str:
+    """Say why a task has not begun; an empty string when it has."""
+    state = job.state(index)
+    if state is TaskState.UNKNOWN:
+        return "its worker is away; it is waited for"
+    if state is TaskState.ASSIGNED:
+        return "it is at its worker and waits for room or for its inputs there"
+    if state is not TaskState.READY:
+        return ""
+    if core.state.store_error:
+        return f"the manager cannot write its journal: {core.state.store_error}"
+    if core.state.is_stopping:
+        return "the manager is ending"
+    if job.is_restored and core.state.awaited:
+        return f"the manager has started anew and waits for {len(core.state.awaited)} workers"
+    return why_none(job, list(core.state.workers.values()))
+
+
+class _Reasons:
+    """Why the ready tasks of each job wait: asked once per job, since the answer is the same."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._known: dict[int, str] = {}
+
+    def of(self, job: Job, index: int) -> str:
+        """Give the reason for one task."""
+        if job.state(index) is not TaskState.READY:
+            return waiting_reason(self._core, job, index)
+        if job.number not in self._known:
+            self._known[job.number] = waiting_reason(self._core, job, index)
+        return self._known[job.number]
