@@ -230,9 +230,9 @@ def _selected_ranges(core: Core, query: Query) -> Iterator[tuple[Job, int, int]]
             yield job, 0, job.spec.count - 1
         return
     for entry in query.ranges:
-        job = jobs.get(entry.job)  # type: ignore[assignment]
-        if job is not None and entry.first < job.spec.count:
-            yield job, entry.first, min(entry.last, job.spec.count - 1)
+        found = jobs.get(entry.job)
+        if found is not None and entry.first < found.spec.count:
+            yield found, entry.first, min(entry.last, found.spec.count - 1)
 
 
 def _task_answer(core: Core, query: Query, now: Now, records: Sequence[TaskRecord]) -> Answer:
