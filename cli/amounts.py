@@ -9,9 +9,9 @@ import re
 _MB_PER_UNIT = {"": 1.0, "k": 2**-10, "m": 1.0, "g": 2.0**10, "t": 2.0**20}
 _SECONDS_PER_UNIT = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-_SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
-_TIME_PART = re.compile(r"(\d+(?:\.\d*)?)\s*([smhd])", re.IGNORECASE)
-_NUMBER = re.compile(r"\d+(?:\.\d*)?")
+_SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_TIME_PART = re.compile(r"(\d+(?:\.\d*)?)\s*([smhd])", re.IGNORECASE | re.ASCII)
+_NUMBER = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
 
 AMOUNT_MAX = 2.0**53
 """No amount may be larger: the wire's bound for resources."""
@@ -24,7 +24,7 @@ def parse_mb(text: str) -> int:
     """
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise ValueError(f'"{text}" is not a size; write for example 500M, 4G or 1.5T')
+        raise ValueError(f"{text!r} is not a size; write for example 500M, 4G or 1.5T")
     amount = float(found.group(1)) * _MB_PER_UNIT[found.group(2).lower()]
     return math.ceil(_bounded(amount, text))
 
@@ -36,7 +36,7 @@ def parse_seconds(text: str) -> float:
         return _bounded(float(bare), text)
     parts = _TIME_PART.findall(bare)
     if not parts or "".join(_TIME_PART.sub("", bare).split()):
-        raise ValueError(f'"{text}" is not a time; write for example 90s, 10m, 2h or 1h30m')
+        raise ValueError(f"{text!r} is not a time; write for example 90s, 10m, 2h or 1h30m")
     total = sum(float(amount) * _SECONDS_PER_UNIT[unit.lower()] for amount, unit in parts)
     return _bounded(total, text)
 
@@ -44,12 +44,12 @@ def parse_seconds(text: str) -> float:
 def parse_cores(text: str) -> float:
     """Read a number of cores; parts down to a thousandth. Raises ValueError with a sentence."""
     if not _NUMBER.fullmatch(text.strip()):
-        raise ValueError(f'"{text}" is not a number of cores; write for example 1, 4 or 0.5')
+        raise ValueError(f"{text!r} is not a number of cores; write for example 1, 4 or 0.5")
     cores = float(text)
     if round(cores * 1000) != cores * 1000 and not math.isclose(
         round(cores * 1000), cores * 1000, rel_tol=1e-9
     ):
-        raise ValueError(f'"{text}" cores are too fine; cores are counted in thousandths')
+        raise ValueError(f"{text!r} cores are too fine; cores are counted in thousandths")
     return _bounded(cores, text)
 
 
@@ -83,5 +83,5 @@ def show_cores(cores: float) -> str:
 
 def _bounded(amount: float, text: str) -> float:
     if amount > AMOUNT_MAX:
-        raise ValueError(f'"{text}" is too much')
+        raise ValueError(f"{text!r} is too much")
     return amount

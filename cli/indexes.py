@@ -7,8 +7,8 @@ from typing import NamedTuple
 from wqueue.protocol.errors import UsageError
 from wqueue.protocol.limits import TASKS_PER_JOB_MAX
 
-_RANGE = re.compile(r"(\d{1,18})-(\d{1,18})(?::(\d{1,18}))?")
-_COUNT = re.compile(r"\d{1,18}")
+_RANGE = re.compile(r"(\d{1,18})-(\d{1,18})(?::(\d{1,18}))?", re.ASCII)
+_COUNT = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class IndexRange(NamedTuple):
@@ -28,21 +28,21 @@ def parse_array(text: str) -> IndexRange:
         return _checked(text, IndexRange(0, 1, int(text)))
     found = _RANGE.fullmatch(text)
     if found is None:
-        raise UsageError(f'"{text}" is no array; write 0-99, 1-10:3 or the number of tasks')
+        raise UsageError(f"{text!r} is no array; write 0-99, 1-10:3 or the number of tasks")
     first, last, step = int(found.group(1)), int(found.group(2)), int(found.group(3) or 1)
     if last < first:
-        raise UsageError(f'the array "{text}" runs backwards; write {last}-{first}')
+        raise UsageError(f"the array {text!r} runs backwards; write {last}-{first}")
     if step == 0:
-        raise UsageError(f'the array "{text}" has the step 0; a step is at least 1')
+        raise UsageError(f"the array {text!r} has the step 0; a step is at least 1")
     return _checked(text, IndexRange(first, step, (last - first) // step + 1))
 
 
 def _checked(text: str, given: IndexRange) -> IndexRange:
     if given.length == 0:
-        raise UsageError(f'the array "{text}" has no tasks')
+        raise UsageError(f"the array {text!r} has no tasks")
     if given.length > TASKS_PER_JOB_MAX:
         raise UsageError(
-            f'the array "{text}" has {given.length} tasks; a job may have {TASKS_PER_JOB_MAX}'
+            f"the array {text!r} has {given.length} tasks; a job may have {TASKS_PER_JOB_MAX}"
         )
     return given
 

@@ -38,6 +38,8 @@ STATE_COLOURS = {
 """One colour per state, everywhere."""
 
 GAP = "  "
+"""Between columns; where the width is short, half of it."""
+
 ELLIPSIS = "..."
 
 
@@ -67,10 +69,13 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[st
         max([text_width(column.title), *(text_width(line[i]) for line in cells)])
         for i, column in enumerate(columns)
     ]
-    _shrink(widths, columns, width)
-    lines = [_line(columns, widths, [column.title for column in columns], is_title=True)]
+    gaps = len(columns) - 1
+    _shrink(widths, columns, width - len(GAP) * gaps)
+    gap = GAP if sum(widths) + len(GAP) * gaps <= width else " "
+    titles = [column.title for column in columns]
+    lines = [_line(columns, widths, titles, is_title=True)]
     lines += [_line(columns, widths, line) for line in cells]
-    return lines
+    return [gap.join(line).rstrip() for line in lines]
 
 
 def pairs(rows: Sequence[tuple[str, str]], width: int) -> list[str]:
@@ -180,7 +185,7 @@ def _take(text: str, width: int) -> str:
 
 
 def _shrink(widths: list[int], columns: Sequence[Column], width: int) -> None:
-    surplus = sum(widths) + len(GAP) * (len(widths) - 1) - width
+    surplus = sum(widths) - width
     while surplus > 0:
         may_shrink = [i for i, c in enumerate(columns) if c.cut_to and widths[i] > c.cut_to]
         if not may_shrink:
@@ -195,7 +200,7 @@ def _shrink(widths: list[int], columns: Sequence[Column], width: int) -> None:
 
 def _line(
     columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str], is_title: bool = False
-) -> str:
+) -> list[str]:
     shown = []
     for column, width, cell in zip(columns, widths, cells, strict=True):
         text = cut_middle(cell, width)
@@ -205,4 +210,4 @@ def _line(
         elif column.is_state:
             text = coloured(text, cell)
         shown.append(padding + text if column.is_number else text + padding)
-    return GAP.join(shown).rstrip()
+    return shown

@@ -19,8 +19,8 @@ from wqueue.protocol.messages import JobRange
 NUMBER_MAX = 2**63 - 1
 """Largest number of a job or task: the wire's bound."""
 
-_JOBS = re.compile(r"(last)|(\d+)(?:-(\d+))?")
-_INDEXES = re.compile(r"(\d+)(?:-(\d+))?")
+_JOBS = re.compile(r"(last)|(\d+)(?:-(\d+))?", re.ASCII)
+_INDEXES = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
 
 
 class Span(NamedTuple):
@@ -122,7 +122,7 @@ def _span(first_text: str, last_text: str | None, text: str) -> Span:
     first = int(first_text)
     last = int(last_text) if last_text is not None else first
     if last < first:
-        raise UsageError(f'"{text}" runs backwards; write {last}-{first}')
+        raise UsageError(f"{text!r} runs backwards; write {last}-{first}")
     if last > NUMBER_MAX:
         raise _not_a_selector(text)
     return Span(first, last)
@@ -130,6 +130,6 @@ def _span(first_text: str, last_text: str | None, text: str) -> Span:
 
 def _not_a_selector(text: str) -> UsageError:
     return UsageError(
-        f'"{text}" names no job or task; write 7, 3-5, last or all for jobs, '
+        f"{text!r} names no job or task; write 7, 3-5, last or all for jobs, "
         "7.3 or 7.0-99 for tasks"
     )

@@ -322,7 +322,6 @@ WORKER_COLUMNS = (
     Column("WORKER", "worker", is_number=True),
     Column("STATE", "state", is_state=True),
     Column("HOST", "host", cut_to=8),
-    Column("ADDRESS", "address", cut_to=8),
     Column("COMPLETED", "completed", is_number=True),
     Column("RUNNING", "running", is_number=True),
     Column("CORES", "cores_of", is_number=True),
