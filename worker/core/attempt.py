@@ -90,10 +90,10 @@ class Undelivered:
 class AttemptStatistics(Struct, frozen=True):
     """How many attempts are in each state; `fetching` are those of the queued that lack inputs."""
 
-    queued: int
-    fetching: int
-    running: int
-    stopping: int
-    collecting: int
-    finished: int
-    quarantined: int
+    queued: int = 0
+    fetching: int = 0
+    running: int = 0
+    stopping: int = 0
+    collecting: int = 0
+    finished: int = 0
+    quarantined: int = 0
