@@ -140,7 +140,10 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON value on stdout."
 )
 
-version_option = click.version_option(__version__, message="%(prog)s (wqueue) %(version)s")
+
+def version_option(tool: Tool) -> Tool:
+    """Give a tool --version."""
+    return click.version_option(__version__, message="%(prog)s (wqueue) %(version)s")(tool)
 
 
 class ToolCommand(click.Command):

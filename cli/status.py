@@ -18,7 +18,7 @@ ROWS_MAX = 1000
 EXAMPLES = """
 wq-status              the queue and its active jobs
 wq-status 7            one job, with its first failures
-wq-status 7.3          one task: why it waits, or how it ended and what it printed
+wq-status 7.3          one task: why it waits, how it ended, what it printed
 wq-status -T 7.0-99    a table of tasks
 wq-status -W --json    the workers, for programs
 """
