@@ -14,7 +14,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from wqueue.cli.progress import Standing, Tally
+from wqueue.cli.tally import Standing, Tally
 from wqueue.protocol.messages import Progress
 
 REFRESH_PER_S = 5.0

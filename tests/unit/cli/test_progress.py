@@ -1,4 +1,5 @@
-from wqueue.cli.progress import Pace, Standing, Tally
+from wqueue.cli.progress import Pace
+from wqueue.cli.tally import Standing, Tally
 from wqueue.protocol.messages import Counts, Progress
 
 
