@@ -6,9 +6,24 @@ by rename, whole and verified. All functions may be called from file threads, th
 several at once.
 """
 
+import contextlib
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
+from blake3 import blake3
 from msgspec import Struct
+
+EXECUTABLE = ".x"
+
+UNFINISHED = ".tmp-"
+"""Prefix of files on their way in; left-over ones are removed by index()."""
+
+READ_BYTES = 1024 * 1024
+"""Piece in which files are read for their digest: large enough that Python costs nothing."""
+
+DIGEST_BYTES = 32
 
 
 class CacheEntry(Struct, frozen=True):
@@ -22,41 +37,159 @@ class CacheEntry(Struct, frozen=True):
 class CacheFiles:
     """The files of one cache folder; decides nothing about which to keep."""
 
-    def __init__(self, folder: Path) -> None: ...
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._prefix = os.fsencode(folder) + b"/"
 
     def index(self) -> list[CacheEntry]:
         """List what an earlier worker process left, by size only; unfinished files are removed."""
-        raise NotImplementedError
+        found = []
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(UNFINISHED):
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)
+                    continue
+                digest = _digest_of_name(entry.name)
+                if digest and entry.is_file(follow_symlinks=False):
+                    size = entry.stat(follow_symlinks=False).st_size
+                    found.append(CacheEntry(digest, entry.name.endswith(EXECUTABLE), size))
+        return sorted(found, key=lambda entry: (entry.digest, entry.is_executable))
 
     def path(self, digest: bytes, is_executable: bool) -> bytes:
         """Give the place of a file, whether it is there or not. Touches no disk."""
-        raise NotImplementedError
+        name = self._prefix + digest.hex().encode()
+        return name + EXECUTABLE.encode() if is_executable else name
 
     def receive(self, digest: bytes, size: int, is_executable: bool) -> "Incoming":
         """Begin a new file. Raises OSError when the disk is full."""
-        raise NotImplementedError
+        handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=self._folder)
+        path = os.fsencode(name)
+        try:
+            if size:
+                _reserve(handle, size)
+        except OSError:
+            os.close(handle)
+            os.unlink(path)
+            raise
+        return Incoming(handle, path, self.path(digest, is_executable), digest, size)
 
     def verify(self, digest: bytes, is_executable: bool, size: int) -> bool:
         """Read a file that was indexed, before its first use; a wrong one is removed (False)."""
-        raise NotImplementedError
+        path = self.path(digest, is_executable)
+        try:
+            with open(path, "rb", buffering=0) as file:
+                is_right = os.fstat(file.fileno()).st_size == size
+                is_right = is_right and digest_of(file.fileno()) == digest
+        except OSError:
+            is_right = False
+        if not is_right:
+            self.remove(digest, is_executable)
+        return is_right
 
     def derive(self, digest: bytes, is_executable: bool) -> bool:
         """Make the wanted form of a file from the other one; False when that is not there."""
-        raise NotImplementedError
+        source = self.path(digest, not is_executable)
+        try:
+            with open(source, "rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                incoming = self.receive(digest, size, is_executable)
+                try:
+                    incoming.copy_from(file.fileno())
+                except OSError:
+                    incoming.abort()
+                    raise
+        except FileNotFoundError:
+            return False
+        return incoming.finish()
 
     def remove(self, digest: bytes, is_executable: bool) -> None:
         """Remove a file; sandboxes that have it linked keep it. Absent ones are fine."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.path(digest, is_executable))
 
 
 class Incoming:
-    """A file on its way into the cache."""
+    """A file on its way into the cache. One thread at a time."""
+
+    def __init__(self, handle: int, path: bytes, place: bytes, digest: bytes, size: int) -> None:
+        self._handle = handle
+        self._path = path
+        self._place = place
+        self._digest = digest
+        self._size = size
 
     def write(self, offset: int, data: bytes) -> None:
         """Write a piece; pieces may come in any order. Raises OSError."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._handle, view, offset)
+            offset += written
+            view = view[written:]
+
+    def copy_from(self, source: int) -> None:
+        """Write all of another file. Raises OSError."""
+        with open(os.dup(self._handle), "wb") as target, open(os.dup(source), "rb") as file:
+            shutil.copyfileobj(file, target, READ_BYTES)
 
     def finish(self) -> bool:
-        """Verify and publish; False when the content is not what was promised (then it is gone)."""
-        raise NotImplementedError
+        """Verify and publish; False when the content is not what was promised (then it is gone).
+
+        Raises OSError when it could not be read or renamed; then it is gone, too.
+        """
+        try:
+            is_right = (
+                os.fstat(self._handle).st_size == self._size
+                and digest_of(self._handle) == self._digest
+            )
+            if is_right:
+                is_executable = self._place.endswith(EXECUTABLE.encode())
+                os.fchmod(self._handle, 0o555 if is_executable else 0o444)
+                # Closed before it has its name: a program that is open for writing cannot be run.
+                self._close()
+                os.rename(self._path, self._place)
+                return True
+        except OSError:
+            self.abort()
+            raise
+        self.abort()
+        return False
 
     def abort(self) -> None:
         """Give up; leaves nothing behind."""
+        self._close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+    def _close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+def digest_of(handle: int) -> bytes:
+    """Give the BLAKE3-256 digest of an open file, read from its beginning. Raises OSError."""
+    hasher = blake3()
+    offset = 0
+    while piece := os.pread(handle, READ_BYTES, offset):
+        hasher.update(piece)
+        offset += len(piece)
+    return hasher.digest()
+
+
+def _reserve(handle: int, size: int) -> None:
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError:
+        # Not every file system can; a disk that is full shows here, or else while writing.
+        status = os.fstatvfs(handle)
+        if status.f_bavail * status.f_frsize < size:
+            raise
+
+
+def _digest_of_name(name: str) -> bytes:
+    try:
+        digest = bytes.fromhex(name.removesuffix(EXECUTABLE))
+    except ValueError:
+        return b""
+    return digest if len(digest) == DIGEST_BYTES and digest.hex() in name else b""

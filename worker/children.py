@@ -7,8 +7,6 @@ list of children, known by its session or by WQ_ATTEMPT in its environment. A ta
 none of it is left: only then is its sandbox looked at and its Ended made.
 """
 
-# ruff: noqa: PTH - the paths here are bytes, which pathlib does not take.
-
 import contextlib
 import os
 import signal
@@ -26,6 +24,9 @@ WORKDIR_MARKER = b"WQ_WORKDIR"
 
 SPAWNER_MARKER = b"WQ_SPAWNER"
 """Environment variable of a spawner process, and of what it forked that has not become a task."""
+
+SPARES_MAX = 16
+"""Empty sandboxes that are kept for later tasks."""
 
 SWEEP_MAX_S = 2.0
 """How long an ended task waits for the last of its killed processes; the kernel may hold one."""
@@ -61,7 +62,8 @@ class Children:
         self._ending: dict[bytes, Task] = {}
         self._timed: dict[bytes, Task] = {}
         self._owners: dict[int, bytes] = {}
-        self._debris: list[Remains] = []
+        self._debris: list[tuple[Remains, bool]] = []
+        self._spares: list[bytes] = []
         self._list = _open_list()
 
     def __len__(self) -> int:
@@ -126,6 +128,8 @@ class Children:
             return []
         now = time.monotonic()
         alive = self._orphans()
+        # A stray might still write to the files of the task it came from.
+        may_keep = self._is_mine and all(owner for _, owner in alive)
         over = []
         for attempt, task in list(self._ending.items()):
             left = [pid for pid, owner in alive if owner == attempt]
@@ -135,7 +139,7 @@ class Children:
                 continue
             del self._ending[attempt], self._by_attempt[attempt], self._by_pid[task.pid]
             self._timed.pop(attempt, None)
-            over.append(self._report(task, is_clean=not left))
+            over.append(self._report(task, is_clean=not left, may_keep=may_keep))
         return over
 
     def sweep(self) -> bool:
@@ -162,9 +166,18 @@ class Children:
         return [pid for pid, owner in self._orphans() if owner == attempt]
 
     def tidy(self) -> None:
-        """Remove one sandbox that is done with, if there is one."""
-        if self._debris:
-            self._debris.pop().remove()
+        """Remove one sandbox that is done with, if there is one, or keep it as a spare."""
+        if not self._debris:
+            return
+        remains, may_keep = self._debris.pop()
+        if may_keep and len(self._spares) < SPARES_MAX and remains.keep():
+            self._spares.append(remains.sandbox)
+        else:
+            remains.remove()
+
+    def spare(self) -> bytes:
+        """Take an empty sandbox that may be used again; an empty name when there is none."""
+        return self._spares.pop() if self._spares else b""
 
     def debris_count(self) -> int:
         """Give the number of sandboxes that wait for tidy()."""
@@ -211,14 +224,14 @@ class Children:
             return children_by_scan(os.getpid())
         return [int(word) for word in text.split()]
 
-    def _report(self, task: Task, is_clean: bool) -> Ended:
+    def _report(self, task: Task, is_clean: bool, may_keep: bool) -> Ended:
         start, usage = task.start, task.usage
         assert usage is not None, "a task ended without its usage"
         code = os.waitstatus_to_exitcode(task.status)
         found = Found(start)
         is_left = not found.is_complete()
         if not is_left:
-            is_left = not self.discard(start.sandbox)
+            is_left = not self.discard(start.sandbox, may_keep and is_clean)
         return Ended(
             start.attempt,
             EXITED if code >= 0 else SIGNALED,
@@ -237,11 +250,11 @@ class Children:
             sandbox_left=is_left,
         )
 
-    def discard(self, sandbox: bytes) -> bool:
+    def discard(self, sandbox: bytes, may_keep: bool = False) -> bool:
         """Have a sandbox removed by tidy(); False when it is too large for that."""
         remains = Remains(sandbox)
         if remains.is_small:
-            self._debris.append(remains)
+            self._debris.append((remains, may_keep))
         return remains.is_small
 
 

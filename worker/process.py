@@ -41,7 +41,7 @@ from wqueue.worker.orders import (
 from wqueue.worker.spawner import PROGRESS, become_subreaper
 from wqueue.worker.workdir import remove_sandbox
 
-READ_BYTES = 1024 * 1024
+READ_BYTES = 256 * 1024
 """Most that is read from the spawner at once."""
 
 PROBE_AFTER_S = 2.0
