@@ -6,25 +6,51 @@ submission ids, and whoever waits goes on waiting, until `manager_grace_s` is ov
 connection fails at once. All errors are WqueueErrors.
 """
 
+import itertools
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from wqueue.job import Job, Summary
+from wqueue.array import Array, array_of
+from wqueue.deliver import Deliveries
+from wqueue.exchange import Reply, Request
+from wqueue.fetch import read_output, save_output
+from wqueue.follow import ResultStream, ask_progress, wait_for_end
+from wqueue.hashing import Hasher, OnHashed
+from wqueue.job import Job, Summary, summarize
+from wqueue.protocol.errors import NoSuchTask, Refused, RemoteProtocolError, UsageError
 from wqueue.protocol.messages import (
+    STDERR,
+    STDOUT,
+    Answer,
+    CancelTasks,
+    ClientToManager,
+    Control,
+    Done,
     JobRange,
     JobRow,
     Progress,
+    Query,
     QueueRow,
     TaskRecord,
     TaskRow,
     WorkerRow,
 )
+from wqueue.reach import Reach
+from wqueue.spec import Plan
+from wqueue.submit import Submitter
 from wqueue.tasks import Task
+from wqueue.wire import Connection
 
 MANAGER_GRACE_S = 900.0
 """How long a lost manager is waited for: as long as workers carry on without one."""
+
+ROWS_MAX = 1000
+"""Rows asked for at once."""
+
+FilePath = str | os.PathLike[str]
 
 
 class Client:
@@ -41,41 +67,47 @@ class Client:
         manager: str | None = None,
         *,
         name: str | None = None,
-        info_file: str | os.PathLike[str] | None = None,
-        state_dir: str | os.PathLike[str] | None = None,
-        password_file: str | os.PathLike[str] | None = None,
-        program: str = "",
+        info_file: FilePath | None = None,
+        state_dir: FilePath | None = None,
+        password_file: FilePath | None = None,
         role: str | None = None,
+        program: str = "",
         manager_grace_s: float = MANAGER_GRACE_S,
         on_connection: Callable[[str], None] | None = None,
     ) -> None:
-        raise NotImplementedError
+        reach = Reach(manager, info_file, state_dir, name, password_file, role)
+        self._connection = Connection(
+            reach.dial, program=program, grace_s=manager_grace_s, on_connection=on_connection
+        )
+        self._submitter = Submitter(self._connection, Hasher())
+        self._deliveries = Deliveries(self._connection)
+        # The thread holds the connection, not the Client, so that a forgotten Client is closed.
+        self._stop = weakref.finalize(self, self._connection.stop)
+        try:
+            self._connection.start()
+        except BaseException:
+            self.close()
+            raise
 
     # --- submitting ---------------------------------------------------------------------------
 
-    def submit(
-        self, task: Task, *, watch: bool = True, on_hashed: Callable[[int, int], None] | None = None
-    ) -> Job:
+    def submit(self, task: Task, *, watch: bool = True, on_hashed: OnHashed | None = None) -> Job:
         """Submit one task; when this returns, the manager has committed it.
 
         Input files are read here, to know them by content, and uploaded if the manager cannot read
         them itself; `on_hashed(bytes done, bytes in all)` hears how far that is. `watch` asks for
         news of the job from the start, which saves a round trip to whoever will wait for it.
         """
-        raise NotImplementedError
+        return self._submit([(task, None)], watch, on_hashed)[0]
 
     def submit_many(
-        self,
-        tasks: Iterable[Task],
-        *,
-        watch: bool = True,
-        on_hashed: Callable[[int, int], None] | None = None,
+        self, tasks: Iterable[Task], *, watch: bool = True, on_hashed: OnHashed | None = None
     ) -> list[Job]:
-        """Submit separate tasks, each a job of its own, in few round trips; all or an error.
+        """Submit separate tasks, each a job of its own, in few round trips.
 
-        When one is refused the error is raised; those before it may have been taken.
+        When one is refused the error is raised; others may have been taken.
         """
-        raise NotImplementedError
+        return self._submit(((task, None) for task in tasks), watch, on_hashed)
 
     def submit_array(
         self,
@@ -86,17 +118,38 @@ class Client:
         start: int = 0,
         step: int = 1,
         watch: bool = True,
-        on_hashed: Callable[[int, int], None] | None = None,
+        on_hashed: OnHashed | None = None,
     ) -> Job:
         """Submit one job of many tasks, from `values`, or numbers: `count` from `start` by `step`.
 
         Placeholders in command, env, file names and destinations are filled per task.
         """
-        raise NotImplementedError
+        array = array_of(count, values, start, step)
+        return self._submit([(task, array)], watch, on_hashed)[0]
+
+    def _submit(
+        self,
+        tasks: Iterable[tuple[Task, Array | None]],
+        watch: bool,
+        on_hashed: OnHashed | None,
+    ) -> list[Job]:
+        self._connection.check()
+        folder = os.fsencode(Path.cwd())
+        plans = (Plan(task, array, folder) for task, array in tasks)
+        jobs = []
+        for taken in self._submitter.submit(plans, watch=watch, on_hashed=on_hashed):
+            array = taken.plan.array
+            if taken.keeps_outputs:
+                self._deliveries.add(taken.job, taken.plan)
+            jobs.append(Job(self, taken.job, taken.job_uid, 1 if array is None else array.count))
+        return jobs
 
     def job(self, job_id: int) -> Job:
         """Give a handle of a job by its number; NoSuchTask if the manager does not know it."""
-        raise NotImplementedError
+        rows = self.jobs([JobRange(job_id)])
+        if not rows:
+            raise NoSuchTask(f"there is no job {job_id}")
+        return Job(self, job_id, b"", rows[0].count)
 
     # --- waiting and results ------------------------------------------------------------------
 
@@ -112,7 +165,17 @@ class Client:
         time is over first: the work goes on. Outputs that the manager could not write for us are
         fetched to their local destinations here.
         """
-        raise NotImplementedError
+        self._connection.check()
+        ids = _ids(jobs)
+
+        def note(progress: Progress) -> None:
+            if progress.events:
+                self._deliveries.deliver(progress.job)
+            if on_progress is not None:
+                on_progress(progress)
+
+        ended = wait_for_end(self._connection, ids, timeout_s, note)
+        return [summarize(ended[job]) for job in ids]
 
     def results(
         self,
@@ -127,25 +190,40 @@ class Client:
         With `follow` it goes on until all tasks have ended, else until what has ended now is
         given. `cursor` (one job only) is the `event` of the last record seen before.
         """
-        raise NotImplementedError
+        self._connection.check()
+        ids = _ids(jobs)
+        if cursor and len(ids) != 1:
+            raise UsageError(f"a cursor belongs to one job, not to {len(ids)}")
+        cursors = dict.fromkeys(ids, cursor)
+        for record in ResultStream(self._connection, cursors, follow=follow, timeout_s=timeout_s):
+            self._deliveries.deliver_record(record)
+            yield record
 
     def progress(self, job: Job | int) -> Progress:
         """Ask the manager how far a job is."""
-        raise NotImplementedError
+        self._connection.check()
+        return ask_progress(self._connection, *_ids(job))
 
-    def cancel(self, ranges: Job | int | Iterable[Job | int | JobRange]) -> int:
+    def cancel(self, ranges: Job | int | JobRange | Iterable[Job | int | JobRange]) -> int:
         """Cancel tasks that have not ended; give their number."""
-        raise NotImplementedError
+        some = [ranges] if isinstance(ranges, Job | int | JobRange) else list(ranges)
+        wanted = [
+            entry if isinstance(entry, JobRange) else JobRange(*_ids(entry)) for entry in some
+        ]
+        return self._order(lambda number: CancelTasks(number, wanted))
 
     # --- looking ------------------------------------------------------------------------------
 
     def queue(self) -> QueueRow:
         """Give the manager at a glance."""
-        raise NotImplementedError
+        queue = self._query("queue", [], 0, False).queue
+        if queue is None:
+            raise RemoteProtocolError("the manager's answer to a query is empty")
+        return queue
 
     def jobs(self, ranges: Sequence[JobRange] = (), *, active_only: bool = False) -> list[JobRow]:
         """List jobs."""
-        raise NotImplementedError
+        return [row for page in self._pages("jobs", ranges, active_only) for row in page.jobs]
 
     def tasks(
         self,
@@ -154,46 +232,96 @@ class Client:
         active_only: bool = False,
         limit: int | None = None,
     ) -> Iterator[TaskRow]:
-        """List tasks page by page, at most `limit`; without ranges those of all jobs."""
-        raise NotImplementedError
+        """List tasks, at most `limit`, page by page as they are asked for.
+
+        Without ranges those of all jobs.
+        """
+        pages = self._pages("tasks", ranges, active_only)
+        rows = itertools.chain.from_iterable(page.tasks for page in pages)
+        return rows if limit is None else itertools.islice(rows, limit)
 
     def workers(self) -> list[WorkerRow]:
         """List workers."""
-        raise NotImplementedError
+        return [row for page in self._pages("workers", [], False) for row in page.workers]
+
+    def explain(self, ranges: Sequence[JobRange]) -> list[TaskRow]:
+        """List tasks with the reason why each one waits."""
+        return [row for page in self._pages("explain", ranges, False) for row in page.tasks]
+
+    def _pages(self, what: str, ranges: Sequence[JobRange], active_only: bool) -> Iterator[Answer]:
+        offset = 0
+        while True:
+            page = self._query(what, ranges, offset, active_only)
+            yield page
+            count = len(page.jobs) + len(page.tasks) + len(page.workers)
+            offset += count
+            if not count or offset >= page.total:
+                return
+
+    def _query(
+        self, what: str, ranges: Sequence[JobRange], offset: int, active_only: bool
+    ) -> Answer:
+        reply = self._ask(
+            lambda number: Query(number, what, list(ranges), offset, ROWS_MAX, active_only)
+        )
+        if not isinstance(reply, Answer):
+            raise RemoteProtocolError(f"a query was answered by {type(reply).__name__}")
+        return reply
 
     # --- outputs ------------------------------------------------------------------------------
 
-    def output(self, record: TaskRecord, position: int, to: str | Path | None = None) -> bytes:
+    def output(self, record: TaskRecord, position: int, to: FilePath | None = None) -> bytes:
         """Give an output of an ended task (STDOUT, STDERR or a position among its outputs).
 
         What came with the record is given at once, the rest is fetched. With `to` the content is
         written there instead, whole or not at all, and b"" is returned.
         """
-        raise NotImplementedError
+        self._connection.check()
+        if to is None:
+            return read_output(self._connection, record, position)
+        save_output(self._connection, record, position, Path(to))
+        return b""
 
     def stdout(self, record: TaskRecord) -> bytes:
         """Give what an ended task printed."""
-        raise NotImplementedError
+        return self.output(record, STDOUT)
 
     def stderr(self, record: TaskRecord) -> bytes:
         """Give what an ended task printed on its standard error."""
-        raise NotImplementedError
+        return self.output(record, STDERR)
 
-    def fetch(
-        self, job: Job | int, index: int, position: int, to: str | Path | None = None
-    ) -> bytes:
+    def fetch(self, job: Job | int, index: int, position: int, to: FilePath | None = None) -> bytes:
         """Like output(), for a task that is known by its number only."""
-        raise NotImplementedError
+        [job_id] = _ids(job)
+        row = next(self.tasks([JobRange(job_id, index, index)]), None)
+        if row is None:
+            raise NoSuchTask(f"there is no task {job_id}.{index}")
+        if row.record is None:
+            raise Refused(f"task {job_id}.{index} has not ended; it is {row.state}", "not_ended")
+        return self.output(row.record, position, to)
 
     # --- control ------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
         """Order the manager to end and to send its workers home; owner only."""
-        raise NotImplementedError
+        self._order(lambda number: Control(number, "shutdown"))
+
+    def _order(self, make: Callable[[int], ClientToManager]) -> int:
+        reply = self._ask(make)
+        if not isinstance(reply, Done):
+            raise RemoteProtocolError(f"an order was answered by {type(reply).__name__}")
+        return reply.count
+
+    def _ask(self, make: Callable[[int], ClientToManager]) -> Reply | None:
+        self._connection.check()
+        number = self._connection.exchange.next_number()
+        request = Request(make(number))
+        self._connection.ask([(number, request)])
+        return self._connection.answer_of(request)
 
     def close(self) -> None:
         """End the connection; unanswered requests fail. Doing it twice is harmless."""
-        raise NotImplementedError
+        self._stop()
 
     def __enter__(self) -> "Client":
         return self
@@ -205,3 +333,12 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _ids(jobs: Job | int | Iterable[Job | int]) -> list[int]:
+    some = [jobs] if isinstance(jobs, Job | int) else jobs
+    ids = [entry.id if isinstance(entry, Job) else entry for entry in some]
+    for number in ids:
+        if number < 0:
+            raise UsageError(f"{number!r} is not the number of a job")
+    return ids

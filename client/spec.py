@@ -101,8 +101,9 @@ class Plan:
             else self.outputs,
         )
 
-    def destinations(self, index: int, value: bytes) -> list[bytes]:
+    def destinations(self, index: int) -> list[bytes]:
         """Name the local file that each output of a task goes to; b"" for nowhere."""
+        value = b"" if self.array is None else self.array.value(index)
         return [self._expand(output.destination, index, value) for output in self.outputs]
 
     # --- building -----------------------------------------------------------------------------

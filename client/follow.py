@@ -1,0 +1,204 @@
+"""Following jobs: whose end is waited for, and their results in order, each record once.
+
+The manager tells how far each watched job is; records are pulled by cursor when it has more. Only
+what was asked for is in memory, however many tasks have ended.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from wqueue.exchange import Follower, Request
+from wqueue.protocol.errors import RemoteProtocolError, WaitTimedOut
+from wqueue.protocol.messages import GetResults, Progress, Results, TaskRecord
+from wqueue.wire import Connection
+
+RECORDS_MAX = 1000
+"""Records asked for at once; the manager gives fewer when they are large."""
+
+ASKED_MAX = 200
+"""Jobs whose records may be under way at once."""
+
+
+def wait_for_end(
+    connection: Connection,
+    jobs: Iterable[int],
+    timeout_s: float | None,
+    on_progress: Callable[[Progress], None],
+) -> dict[int, Progress]:
+    """Wait until all jobs have ended; give the last Progress of each. Raises WaitTimedOut."""
+    wanted = list(dict.fromkeys(jobs))
+    ended: dict[int, Progress] = {}
+    news = _News(connection, wanted, timeout_s)
+    try:
+        while len(ended) < len(wanted):
+            for progress in news.wait():
+                if progress.is_ended:
+                    ended[progress.job] = progress
+                on_progress(progress)
+            if news.is_over:
+                left = len(wanted) - len(ended)
+                raise WaitTimedOut(
+                    f"{left} of {len(wanted)} jobs had not ended after {timeout_s:g} s; "
+                    "the work goes on"
+                )
+    finally:
+        news.close()
+    return ended
+
+
+def ask_progress(connection: Connection, job: int) -> Progress:
+    """Ask the manager how far a job is. Raises NoSuchTask."""
+    news = _News(connection, [job], None, asks_anew=True)
+    try:
+        return next(iter(news.wait()))
+    finally:
+        news.close()
+
+
+class _News:
+    """What the manager tells of some jobs, as an iterable that sleeps."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        jobs: list[int],
+        timeout_s: float | None,
+        *,
+        asks_anew: bool = False,
+    ) -> None:
+        self._connection = connection
+        self._jobs = jobs
+        self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self._follower = Follower()
+        with connection.lock:
+            if asks_anew:
+                connection.exchange.ask_progress(jobs[0], self._follower)
+            else:
+                connection.exchange.follow(jobs, self._follower)
+        connection.wake()
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the time is over."""
+        return self._deadline_s is not None and time.monotonic() >= self._deadline_s
+
+    def wait(self) -> Iterable[Progress]:
+        """Sleep until there is news or the time is over; raises what the watch was refused for."""
+        follower = self._follower
+        self._connection.wait_for(
+            lambda: bool(follower.news) or follower.error is not None, self._deadline_s
+        )
+        return self.take()
+
+    def take(self) -> Iterable[Progress]:
+        """Give the news there is, without waiting."""
+        with self._connection.lock:
+            news, self._follower.news = self._follower.news, {}
+        if self._follower.error is not None:
+            raise self._follower.error
+        return news.values()
+
+    def wait_for_answer(self, request: Request) -> Results:
+        """Wait for records. Raises refusals, and WaitTimedOut."""
+        reply = self._connection.answer_of(request, self._deadline_s)
+        if reply is None:
+            raise WaitTimedOut("the records did not come in time; ask again")
+        if not isinstance(reply, Results):
+            raise RemoteProtocolError(f"GetResults was answered by {type(reply).__name__}")
+        return reply
+
+    def close(self) -> None:
+        """Listen no more."""
+        with self._connection.lock:
+            self._connection.exchange.unfollow(self._jobs, self._follower)
+
+
+class ResultStream:
+    """The records of some jobs as they end, for one pass.
+
+    Without `follow` it ends with what has ended at the first look at each job.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        cursors: dict[int, int],
+        *,
+        follow: bool,
+        timeout_s: float | None,
+    ) -> None:
+        self._connection = connection
+        self._follow = follow
+        self._timeout_s = timeout_s
+        # Per job: the last event taken, and how many there are as far as is known.
+        self._cursors = cursors
+        self._events: dict[int, int] = {}
+        # Jobs of which nothing more will be heard: all events are known.
+        self._told: set[int] = set()
+        self._open = dict.fromkeys(cursors)
+        self._behind: dict[int, None] = {}
+        self._asked: deque[tuple[int, Request]] = deque()
+
+    def __iter__(self) -> Iterator[TaskRecord]:
+        news = _News(self._connection, list(self._cursors), self._timeout_s)
+        try:
+            while self._open:
+                if not self._asked and not self._behind:
+                    self._note(news.wait())
+                    if news.is_over:
+                        raise WaitTimedOut(
+                            f"{len(self._open)} jobs had not ended after {self._timeout_s:g} s; "
+                            "the work goes on"
+                        )
+                else:
+                    self._note(news.take())
+                self._ask()
+                if self._asked:
+                    job, request = self._asked.popleft()
+                    records = news.wait_for_answer(request).records
+                    self._take(job, records)
+                    self._ask()
+                    yield from records
+        finally:
+            news.close()
+
+    def _note(self, news: Iterable[Progress]) -> None:
+        for progress in news:
+            job = progress.job
+            if job in self._told or job not in self._open:
+                continue
+            self._events[job] = progress.events
+            if progress.is_ended or not self._follow:
+                self._told.add(job)
+            self._look(job)
+
+    def _look(self, job: int) -> None:
+        if self._cursors[job] < self._events[job]:
+            self._behind[job] = None
+        elif job in self._told:
+            self._open.pop(job, None)
+
+    def _ask(self) -> None:
+        # One request per job at a time: the next one's cursor is in the answer to this one.
+        requests = []
+        busy = {job for job, _ in self._asked}
+        for job in [job for job in self._behind if job not in busy]:
+            if len(self._asked) == ASKED_MAX:
+                break
+            del self._behind[job]
+            number = self._connection.exchange.next_number()
+            request = Request(GetResults(number, job, self._cursors[job], RECORDS_MAX))
+            requests.append((number, request))
+            self._asked.append((job, request))
+        if requests:
+            self._connection.ask(requests)
+
+    def _take(self, job: int, records: list[TaskRecord]) -> None:
+        if not records:
+            raise RemoteProtocolError(
+                f"the manager has {self._events[job]} results of job {job} but gives none after "
+                f"{self._cursors[job]}"
+            )
+        self._cursors[job] = records[-1].event
+        self._look(job)
