@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wqueue.manager.identity import why_not_same_file
+from wqueue.manager.same_file import why_not_same_file
 from wqueue.protocol.limits import CHUNK_BYTES
 from wqueue.protocol.messages import FileIdentity, Get, GetFailed
 from wqueue.protocol.names import show

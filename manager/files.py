@@ -25,10 +25,10 @@ from wqueue.manager import staging
 from wqueue.manager.content import Descriptors, Place, read_chunk
 from wqueue.manager.core.events import DiscardOutputs, PublishOutputs, Restored, StageOutputs
 from wqueue.manager.file_shell import FinishedOutput, Peer, Shell
-from wqueue.manager.identity import why_not_in_place, why_not_shared
 from wqueue.manager.io_threads import IoThreads
 from wqueue.manager.outputs import Outputs
 from wqueue.manager.puller import Puller
+from wqueue.manager.same_file import why_not_in_place, why_not_shared
 from wqueue.manager.staging import OutputPaths
 from wqueue.manager.turns import Slot, Turns
 from wqueue.manager.uploads import Uploads, stored_path
