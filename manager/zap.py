@@ -7,6 +7,7 @@ UTF-8 (wire 7.6).
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import zmq
 
@@ -44,13 +45,13 @@ class AllowList:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def has_seen(self, key: bytes) -> bool:
+    def __contains__(self, key: object) -> bool:
         """Tell whether this key was proven before: every session needs a fresh one."""
         return key in self._seen or key in self._entries
 
     def admit(self, key: bytes, role: str, now_s: float) -> None:
         """Let a proven key through the doors of its role, once each."""
-        assert not self.has_seen(key), "a key is proven once"
+        assert key not in self, "a key is proven once"
         assert role in DOORS_BY_ROLE, role
         self._entries[key] = _Entry(role, now_s)
         self._unused[key] = now_s
@@ -96,11 +97,18 @@ class AllowList:
 class Zap:
     """The ZAP handler: a ROUTER in the manager's own poll loop, bound before any CURVE door."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], allow: AllowList) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        allow: AllowList,
+        on_connected: Callable[[str, str], None],
+    ) -> None:
+        """Bind the handler; `on_connected` hears door and address of each key that is let in."""
         self.socket = context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.bind(ENDPOINT)
         self._allow = allow
+        self._on_connected = on_connected
 
     def answer_all(self) -> None:
         """Answer every question that waits."""
@@ -112,10 +120,12 @@ class Zap:
             self.socket.send_multipart(self._answer(frames))
 
     def _answer(self, frames: list[bytes]) -> list[bytes]:
-        sender, empty, version, request, door, _address, _identity, mechanism, *keys = frames
+        sender, empty, version, request, domain, address, _identity, mechanism, *keys = frames
         head = [sender, empty, b"1.0", request]
         is_well_formed = version == b"1.0" and mechanism == b"CURVE" and len(keys) == 1
-        if is_well_formed and self._allow.may_connect(door.decode("ascii", "replace"), keys[0]):
+        door = domain.decode("ascii", "replace")
+        if is_well_formed and self._allow.may_connect(door, keys[0]):
+            self._on_connected(door, address.decode("ascii", "replace"))
             return [*head, b"200", b"OK", keys[0].hex().encode(), b""]
         return [*head, b"400", b"prove first", b"", b""]
 

@@ -1,0 +1,447 @@
+"""The doors task, result, client and announce: frames to messages of known peers, and back.
+
+Whoever speaks here has proven a key on hello, and ZAP has put that key on every frame: it decides
+who is speaking, never the routing id, which the peer chooses (wire 1.5). Nothing here blocks.
+Sends are gathered during a turn and leave at its end, one batch per peer and door.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import zmq
+from msgspec import Struct
+
+from wqueue.manager.doors import Context, Door
+from wqueue.manager.hello import Admitted
+from wqueue.manager.limits import (
+    BAD_MESSAGES_MAX,
+    BATCHES_PER_TURN,
+    CHUNKS_PER_TURN,
+    DROP_GRACE_S,
+    PROGRESS_EVERY_S,
+)
+from wqueue.manager.log import LOG, Seldom, one_line
+from wqueue.manager.outgoing import Outgoing
+from wqueue.manager.peers import DOOR_OF_WORKER_MESSAGE, FIRST_MESSAGE, Link, Peer
+from wqueue.manager.zap import AllowList, Zap
+from wqueue.protocol.codec import (
+    CLIENT_TO_MANAGER,
+    RESULT_TO_MANAGER,
+    TASK_TO_MANAGER,
+    BatchDecoder,
+    Message,
+    encode_batch,
+    encode_batches,
+)
+from wqueue.protocol.errors import LocalProtocolError, RemoteProtocolError
+from wqueue.protocol.limits import ANNOUNCE_TOPIC
+from wqueue.protocol.messages import (
+    Announcement,
+    Data,
+    FromManagerBatch,
+    Reattach,
+    Refusal,
+    ToManagerBatch,
+)
+
+_DECODERS: dict[str, BatchDecoder[ToManagerBatch, Message]] = {
+    "task": TASK_TO_MANAGER,  # type: ignore[dict-item]
+    "result": RESULT_TO_MANAGER,  # type: ignore[dict-item]
+    "client": CLIENT_TO_MANAGER,  # type: ignore[dict-item]
+}
+
+ROUTERS = ("task", "client", "result")
+"""The doors by which peers speak, in the order in which they are heard."""
+
+
+class Heard(NamedTuple):
+    """What a peer said in one batch; `content` is the second frame of a Data message."""
+
+    peer: Peer
+    door: str
+    messages: list[Message]
+    content: bytes | None
+
+
+class WireFacts(Struct, frozen=True):
+    """What the wire must know of this manager."""
+
+    epoch: int
+    secret_key: bytes
+
+
+class Wire:
+    """All CURVE sockets of the manager and the peers behind them."""
+
+    def __init__(self, context: Context, facts: WireFacts) -> None:
+        self.allow = AllowList()
+        self.zap = Zap(context, self.allow, self._on_connected)
+        self._facts = facts
+        self._seldom = Seldom()
+        names = (*ROUTERS, "announce")
+        self.doors = {n: Door(context, n, facts.secret_key, self._seldom) for n in names}
+        self.peers: dict[int, Peer] = {}
+        self._by_key: dict[str, Peer] = {}
+        self._by_descriptor: dict[tuple[str, int], Link] = {}
+        self._next_number = 1
+        self._announced = 0
+        self._to_flush: dict[Link, None] = {}
+        self._gated: dict[Link, None] = {}
+        self._committed = 0
+        self._unknown: dict[tuple[str, bytes], int] = {}
+        self._ending: dict[int, Peer] = {}
+        self._lost: list[Peer] = []
+        self._to_cut: list[tuple[float, Peer]] = []
+
+    # --- peers ---------------------------------------------------------------------------------
+
+    def admit(self, admitted: Admitted) -> None:
+        """Take note of a peer that hello has admitted; its key is on the allow-list already."""
+        it = admitted.peer
+        credential = it.credential_role.encode() + b":" + it.kid
+        peer = Peer(
+            self._next_number, it.public_key, it.role, credential, it.token_tag, admitted.address
+        )
+        self._next_number += 1
+        self.peers[peer.number] = peer
+        self._by_key[it.public_key.hex()] = peer
+
+    def expire(self, now_s: float) -> None:
+        """Forget peers that proved a key and opened no session, and cut those that must go."""
+        for key in self.allow.expire(now_s):
+            peer = self._by_key.get(key.hex())
+            if peer is not None:
+                self._forget(peer)
+        while self._to_cut and self._to_cut[0][0] <= now_s:
+            self._cut(self._to_cut.pop(0)[1])
+
+    def deadline(self) -> float | None:
+        """When expire() has something to do next."""
+        times = [self._to_cut[0][0]] if self._to_cut else []
+        unused_s = self.allow.deadline()
+        return min([*times, unused_s]) if unused_s is not None else min(times, default=None)
+
+    def drop(self, peer: Peer, now_s: float) -> None:
+        """Let a peer say nothing more, and cut its links when the last words had time to arrive."""
+        if not peer.is_dropped:
+            peer.is_dropped = True
+            self.allow.revoke(peer.key)
+            self._to_cut.append((now_s + DROP_GRACE_S, peer))
+
+    def cut(self, peer: Peer) -> None:
+        """End a peer's links at once; the loss is told like any other."""
+        peer.is_dropped = True
+        self.allow.revoke(peer.key)
+        self._cut(peer)
+
+    def _cut(self, peer: Peer) -> None:
+        for link in peer.links.values():
+            self.doors[link.door].cut(link.descriptor)
+        if not peer.links:
+            self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        self.allow.revoke(peer.key)
+        self.peers.pop(peer.number, None)
+        self._by_key.pop(peer.key.hex(), None)
+        self._ending.pop(peer.number, None)
+        for link in peer.links.values():
+            self._by_descriptor.pop((link.door, link.descriptor), None)
+            self._to_flush.pop(link, None)
+            self._gated.pop(link, None)
+            self.doors[link.door].cut(link.descriptor)
+        peer.links.clear()
+
+    # --- what the monitors tell ----------------------------------------------------------------
+
+    def read_monitor(self, name: str, now_s: float) -> None:
+        """Read one door's monitor: strangers are logged, peers that lost a link begin to end."""
+        door = self.doors[name]
+        door.read_monitor(lambda fd: (name, fd) in self._by_descriptor, now_s)
+        for descriptor in door.lost:
+            link = self._by_descriptor.get((name, descriptor))
+            if link is not None:
+                self._begin_end(link.peer)
+        door.lost.clear()
+
+    def _on_connected(self, door: str, address: str) -> None:
+        self.doors[door].expect(address)
+
+    def _begin_end(self, peer: Peer) -> None:
+        # What it said before it went still lies in the sockets and is heard first.
+        if peer.number in self.peers and peer.number not in self._ending:
+            self._ending[peer.number] = peer
+            peer.ending = set(peer.links)
+
+    @property
+    def is_anyone_ending(self) -> bool:
+        """Whether a lost peer's last words are still to be read."""
+        return bool(self._ending)
+
+    def take_lost(self) -> list[Peer]:
+        """Take the peers whose sessions are over since the last call."""
+        lost, self._lost = self._lost, []
+        return lost
+
+    def _drained(self, name: str) -> None:
+        for peer in list(self._ending.values()):
+            peer.ending.discard(name)
+            if not peer.ending:
+                self._forget(peer)
+                self._lost.append(peer)
+
+    # --- hearing -------------------------------------------------------------------------------
+
+    def hear(self, name: str, now_s: float) -> Iterator[Heard]:
+        """Take what has come in by one door, within the bounds of a turn."""
+        it = self.doors[name].socket
+        chunks = 0
+        for _ in range(BATCHES_PER_TURN):
+            try:
+                routing = it.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                if self._ending:
+                    self._drained(name)
+                return
+            frame = it.recv(copy=False)
+            content, is_too_long = self._rest_of(it) if frame.more else (None, False)
+            heard = self._understand(name, routing, frame, content, is_too_long, now_s)
+            if heard is not None:
+                yield heard
+            if content is not None:
+                chunks += 1
+                if chunks == CHUNKS_PER_TURN:
+                    return
+
+    @staticmethod
+    def _rest_of(it: zmq.Socket[bytes]) -> tuple[bytes, bool]:
+        """Take a message's second frame; also tell whether there were still more."""
+        second = it.recv(copy=False)
+        more = second.more
+        while more:
+            more = it.recv(copy=False).more
+        return second.bytes, second.more
+
+    def _understand(
+        self,
+        name: str,
+        routing: bytes,
+        frame: zmq.Frame,
+        content: bytes | None,
+        is_too_long: bool,
+        now_s: float,
+    ) -> Heard | None:
+        peer = self._by_key.get(str(frame.get("User-Id")))
+        if peer is None:
+            self._challenge(name, routing, frame)
+            return None
+        if peer.is_dropped:
+            return None
+        link = peer.links.get(name)
+        if link is None:
+            link = self._new_link(peer, name, routing, frame, now_s)
+        try:
+            header, messages = _DECODERS[name].decode(frame.buffer)
+            self._check(link, header, messages, content, is_too_long)
+        except RemoteProtocolError as error:
+            self._on_bad(link, "bad_message", str(error), now_s)
+            return None
+        allowed = [msg for msg in messages if self._is_allowed(link, msg, now_s)]
+        return Heard(peer, name, allowed, content) if allowed else None
+
+    def _new_link(
+        self, peer: Peer, name: str, routing: bytes, frame: zmq.Frame, now_s: float
+    ) -> Link:
+        descriptor = int(frame.get(zmq.SRCFD))
+        # Whatever ended on this descriptor before must be known before it is anybody else's.
+        self.read_monitor(name, now_s)
+        old = self._by_descriptor.get((name, descriptor))
+        if old is not None:
+            self._begin_end(old.peer)
+        link = Link(peer, name, routing, descriptor)
+        peer.links[name] = link
+        self._by_descriptor[name, descriptor] = link
+        self.allow.use(peer.key)
+        if descriptor not in self.doors[name].open:
+            self._begin_end(peer)
+        if peer.outgoing.get(name):
+            self._to_flush[link] = None
+        return link
+
+    def _check(
+        self,
+        link: Link,
+        header: ToManagerBatch,
+        messages: list[Message],
+        content: bytes | None,
+        is_too_long: bool,
+    ) -> None:
+        if is_too_long:
+            raise RemoteProtocolError("a message has more than two frames")
+        if header.token_tag != link.peer.token_tag:
+            raise RemoteProtocolError("the token is not this session's")
+        if header.sequence != link.seen + 1:
+            raise RemoteProtocolError(f"batch {header.sequence} came after batch {link.seen}")
+        link.seen = header.sequence
+        has_data = any(type(msg) is Data for msg in messages)
+        if has_data != (content is not None) or (has_data and len(messages) != 1):
+            raise RemoteProtocolError("content comes with exactly one Data message")
+
+    def _is_allowed(self, link: Link, message: Message, now_s: float) -> bool:
+        why = link.peer.why_not(link, message)
+        if why:
+            request = getattr(message, "request", 0)
+            self._on_bad(link, "not_authorized", why, now_s, request)
+            return False
+        if type(message) is FIRST_MESSAGE[link.door]:
+            link.is_open = True
+        return True
+
+    def _on_bad(self, link: Link, code: str, text: str, now_s: float, request: int = 0) -> None:
+        """Count a bad message; answer it, or drop a peer that goes on."""
+        peer = link.peer
+        if peer.is_dropped:
+            return
+        peer.bad_messages += 1
+        if peer.bad_messages == 1:
+            LOG.warning("%s: %s: %s", link.door, peer.name, one_line(text))
+        is_fatal = peer.bad_messages > BAD_MESSAGES_MAX
+        self._put(peer, link.door, Refusal(code, text[:1000], request, is_fatal), 0)
+        if is_fatal:
+            LOG.warning("%s: %s goes on sending bad messages; dropped", link.door, peer.name)
+            self.drop(peer, now_s)
+
+    def _challenge(self, name: str, routing: bytes, frame: zmq.Frame) -> None:
+        """Tell a sender without a session to begin again; cut it when it goes on."""
+        key = (name, routing)
+        self._unknown[key] = self._unknown.get(key, 0) + 1
+        if self._unknown[key] > BAD_MESSAGES_MAX:
+            del self._unknown[key]
+            self.doors[name].cut(int(frame.get(zmq.SRCFD)))
+            return
+        if len(self._unknown) > 10_000:
+            self._unknown.pop(next(iter(self._unknown)))
+        header = FromManagerBatch(self._facts.epoch, 0, self._unknown.get(key, 1), 0)
+        try:
+            self.doors[name].socket.send_multipart(
+                [routing, encode_batch(header, [Reattach()])], zmq.NOBLOCK
+            )
+        except zmq.ZMQError:
+            return
+
+    # --- saying --------------------------------------------------------------------------------
+
+    def send(self, peer: Peer, message: Message, after: int = 0) -> None:
+        """Put a message in line for a peer; it leaves at the end of a turn, once it may."""
+        door = "client" if peer.kind == "client" else DOOR_OF_WORKER_MESSAGE[type(message)]
+        self._put(peer, door, message, after)
+
+    def send_content(self, peer: Peer, message: Data, content: bytes) -> None:
+        """Put a piece of a file in line for a peer, behind all control."""
+        door = "client" if peer.kind == "client" else "result"
+        self._line(peer, door).add_content(message, content)
+        if door in peer.links:
+            self._to_flush[peer.links[door]] = None
+
+    def _put(self, peer: Peer, door: str, message: Message, after: int) -> None:
+        self._line(peer, door).add(message, after)
+        link = peer.links.get(door)
+        if link is not None:
+            self._to_flush[link] = None
+
+    @staticmethod
+    def _line(peer: Peer, door: str) -> Outgoing:
+        line = peer.outgoing.get(door)
+        if line is None:
+            line = peer.outgoing[door] = Outgoing()
+        return line
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Tell everybody who listens on announce."""
+        self._announced += 1
+        header = FromManagerBatch(self._facts.epoch, 0, self._announced, 0)
+        try:
+            self.doors["announce"].socket.send_multipart(
+                [ANNOUNCE_TOPIC, encode_batch(header, announcements)], zmq.NOBLOCK
+            )
+        except zmq.Again:
+            return
+
+    def hear_subscriptions(self) -> None:
+        """Take subscriptions to the one topic; ignore all others."""
+        it = self.doors["announce"].socket
+        for _ in range(BATCHES_PER_TURN):
+            try:
+                frame = it.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if frame == b"\x01" + ANNOUNCE_TOPIC:
+                it.setsockopt(zmq.SUBSCRIBE, ANNOUNCE_TOPIC)
+
+    def flush(self, committed: int, now_s: float) -> float | None:
+        """Send all that may go; give the time at which held-back progress wants to go."""
+        if committed != self._committed:
+            self._committed = committed
+            self._to_flush.update(self._gated)
+            self._gated.clear()
+        later: dict[Link, None] = {}
+        for link in self._to_flush:
+            line = link.peer.outgoing[link.door]
+            if not line.is_urgent and now_s - link.flushed_s < PROGRESS_EVERY_S:
+                later[link] = None
+            else:
+                self._flush_link(link, line, now_s)
+        self._to_flush = later
+        return min((link.flushed_s for link in later), default=None)
+
+    def _flush_link(self, link: Link, line: Outgoing, now_s: float) -> None:
+        link.flushed_s = now_s
+        it = self.doors[link.door].socket
+        messages = line.take(self._committed)
+        try:
+            for payload in self._encode(link, messages):
+                it.send(link.routing, zmq.NOBLOCK | zmq.SNDMORE)
+                it.send(payload, zmq.NOBLOCK)
+            while (piece := line.take_content()) is not None:
+                it.send(link.routing, zmq.NOBLOCK | zmq.SNDMORE)
+                it.send(encode_batch(self._next_header(link), [piece[0]]), zmq.SNDMORE)
+                it.send(piece[1], zmq.NOBLOCK)
+        except zmq.Again:
+            if not link.peer.is_dropped:
+                LOG.error("%s: %s takes nothing more; cut", link.door, link.peer.name)
+            self.cut(link.peer)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._begin_end(link.peer)
+        if line.waits_for is not None:
+            self._gated[link] = None
+
+    def _encode(self, link: Link, messages: list[Message]) -> list[bytes]:
+        sent = link.sent
+        try:
+            return list(encode_batches(lambda: self._next_header(link), messages))
+        except LocalProtocolError as error:
+            # One message that no frame can hold must not take the others with it, nor the manager.
+            LOG.error("%s: not sent to %s: %s", link.door, link.peer.name, error)
+            link.sent = sent
+        if len(messages) == 1:
+            return []
+        half = len(messages) // 2
+        return [*self._encode(link, messages[:half]), *self._encode(link, messages[half:])]
+
+    def _next_header(self, link: Link) -> FromManagerBatch:
+        link.sent += 1
+        return FromManagerBatch(self._facts.epoch, link.peer.session, link.sent, link.seen)
+
+    @property
+    def has_to_send(self) -> bool:
+        """Whether anything waits for a commit or for its turn on a standing link."""
+        return bool(self._to_flush or self._gated)
+
+    def close(self) -> None:
+        """Close all doors, then the ZAP handler."""
+        for door in self.doors.values():
+            door.close()
+        self.zap.answer_all()
+        self.zap.close()
