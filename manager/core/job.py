@@ -86,16 +86,22 @@ class Job:
         """Tell whether a task is done, failed or canceled."""
         return self._state[index] >= TaskState.DONE
 
-    def restore_ended(self, ended: Sequence[int], failed: int, canceled: Sequence[int]) -> None:
-        """Put back what the store says has ended; which ones failed is only known as a number."""
+    def restore_ended(
+        self, ended: Sequence[int], failed: Sequence[int], canceled: Sequence[int]
+    ) -> None:
+        """Put back what the store says has ended; `failed` and `canceled` are parts of `ended`."""
+        states = self._state
         for index in ended:
-            self._state[index] = TaskState.DONE
+            states[index] = TaskState.DONE
+        for index in failed:
+            states[index] = TaskState.FAILED
         for index in canceled:
-            self._state[index] = TaskState.CANCELED
+            states[index] = TaskState.CANCELED
+        self._count_again()
+
+    def _count_again(self) -> None:
         for state in TaskState:
             self.counts[state] = self._state.count(state)
-        self.counts[TaskState.DONE] -= failed
-        self.counts[TaskState.FAILED] += failed
 
     def end_all_waiting(self) -> list[int]:
         """Cancel all tasks that have no attempt; give the indexes of those that have one."""
@@ -106,8 +112,7 @@ class Job:
         self._state = self._state.translate(table)
         for index, state in untouched.items():
             self._state[index] = state
-        for state in TaskState:
-            self.counts[state] = self._state.count(state)
+        self._count_again()
         return kept
 
     @property

@@ -121,9 +121,7 @@ def _adopt(state: State, worker: Worker, job: Job, index: int, entry: HeldAttemp
     elif attempt.worker is not worker:
         _take_over(attempt, worker)
     attempt.move(_SEEN.get(entry.phase, Cause.SEEN_QUEUED))
-    if entry.phase == "finished":
-        return
-    if attempt.phase < Phase.FINISHED:
+    if entry.phase != "finished" and attempt.phase < Phase.FINISHED:
         worker.add(attempt)
         attempt.since_s = state.now.monotonic_s - entry.running_s
     job.refresh(index)

@@ -34,7 +34,6 @@ def on_restored(state: State, event: Restored) -> None:
             attempt = state.adopt_attempt(publishing.attempt, job, publishing.index, None)
         attempt.phase = Phase.PUBLISHING
         job.refresh(publishing.index)
-        job.events = max(job.events, publishing.task.event)
         publish(state, attempt, publishing.task, after=0)
     _begin_to_settle(state)
 
@@ -67,7 +66,7 @@ def _take_job(state: State, stored: StoredJob) -> None:
     job.failures.update(stored.failures)
     for index, count in [*stored.lost.items(), *stored.failures.items()]:
         job.tries[index] = job.tries.get(index, 0) + count
-    job.restore_ended(stored.ended, stored.failed, stored.canceled)
+    job.restore_ended(stored.ended, stored.failed_indexes, stored.canceled)
     if stored.is_canceled:
         job.end_all_waiting()
     state.jobs[job.number] = job

@@ -6,6 +6,8 @@ record picks the winner ("publishing"), they get their names, a second record en
 worker is told only then, and repeats the result until it is.
 """
 
+from msgspec.structs import replace
+
 from wqueue.manager.core.events import (
     DiscardOutputs,
     OutputsPublished,
@@ -116,7 +118,8 @@ def _win(state: State, attempt: Attempt, result: AttemptResult) -> None:
     """End the task by an attempt that has nothing to stage."""
     worker = attempt.worker
     session = worker.session if worker is not None else 0
-    state.end_task(attempt, state.make_record(attempt, result))
+    event = state.next_event(attempt.job)
+    state.end_task(attempt, state.make_record(attempt, result, event))
     state.acknowledge(session, attempt.key, "recorded")
 
 
@@ -175,15 +178,7 @@ def _recorded(output: OutputResult) -> OutputResult:
 
 def _without_inline(result: AttemptResult) -> AttemptResult:
     """Give the result as it is kept: content of declared outputs lies in files, not in records."""
-    return AttemptResult(
-        attempt=result.attempt,
-        outcome=result.outcome,
-        exit_code=result.exit_code,
-        signal=result.signal,
-        text=result.text,
-        usage=result.usage,
-        outputs=[_recorded(output) for output in result.outputs],
-    )
+    return replace(result, outputs=[_recorded(output) for output in result.outputs])
 
 
 def on_staged(state: State, event: OutputsStaged) -> None:
@@ -255,7 +250,8 @@ def _outputs_lost(state: State, attempt: Attempt, error: str) -> None:
 def _output_failed(state: State, attempt: Attempt, error: str) -> None:
     worker = attempt.worker
     result = _failed_result(attempt, error)
-    state.end_task(attempt, state.make_record(attempt, result))
+    event = state.next_event(attempt.job)
+    state.end_task(attempt, state.make_record(attempt, result, event))
     if worker is not None:
         state.acknowledge(worker.session, attempt.key, "recorded")
 
@@ -263,15 +259,8 @@ def _output_failed(state: State, attempt: Attempt, error: str) -> None:
 def _failed_result(attempt: Attempt, error: str) -> AttemptResult:
     came = attempt.result
     assert came is not None, "staging failed for an attempt without a result"
-    return AttemptResult(
-        attempt=attempt.key,
-        outcome=outcomes.OUTPUT_FAILED,
-        exit_code=came.exit_code,
-        signal=came.signal,
-        text=error,
-        usage=came.usage,
-        outputs=[o for o in came.outputs if o.position >= STDOUT and o.inline is not None],
-    )
+    prints = [o for o in came.outputs if o.position >= STDOUT and o.inline is not None]
+    return replace(came, outcome=outcomes.OUTPUT_FAILED, text=error, outputs=prints)
 
 
 def on_published(state: State, event: OutputsPublished) -> None:
@@ -285,6 +274,7 @@ def on_published(state: State, event: OutputsPublished) -> None:
         state.retry_later(attempt, STAGING_RETRY_S)
         return
     del state.publishing[event.attempt]
+    task = replace(task, event=state.next_event(attempt.job))
     if event.error:
         task = _as_output_failed(task, event.error)
     worker = attempt.worker
@@ -294,22 +284,8 @@ def on_published(state: State, event: OutputsPublished) -> None:
 
 
 def _as_output_failed(task: TaskRecord, error: str) -> TaskRecord:
-    return TaskRecord(
-        job=task.job,
-        index=task.index,
-        event=task.event,
-        outcome=outcomes.OUTPUT_FAILED,
-        exit_code=task.exit_code,
-        signal=task.signal,
-        text=error,
-        worker=task.worker,
-        host=task.host,
-        tries=task.tries,
-        usage=task.usage,
-        outputs=[o for o in task.outputs if o.position >= STDOUT and o.inline is not None],
-        ended_wall_s=task.ended_wall_s,
-        attempt=task.attempt,
-    )
+    prints = [o for o in task.outputs if o.position >= STDOUT and o.inline is not None]
+    return replace(task, outcome=outcomes.OUTPUT_FAILED, text=error, outputs=prints)
 
 
 def retry_outputs(state: State) -> None:

@@ -142,7 +142,7 @@ class State:
         """End an attempt that did not end its task, unless the retries are used up."""
         job, index = attempt.job, attempt.index
         if self._is_used_up(job, index, counts_as) and len(job.active[index]) == 1:
-            self.end_task(attempt, self.make_record(attempt, result))
+            self.end_task(attempt, self.make_record(attempt, result, self.next_event(job)))
             return
         if counts_as == "lost":
             job.lost[index] = job.lost.get(index, 0) + 1
@@ -174,14 +174,21 @@ class State:
 
     # --- ends ------------------------------------------------------------------------------------
 
-    def make_record(self, attempt: Attempt, result: AttemptResult) -> TaskRecord:
-        """Make the final record of a task from the result of the attempt that ended it."""
-        job, worker = attempt.job, attempt.worker
+    def next_event(self, job: Job) -> int:
+        """Give the number of the event that the end of a task is, in the order of the records."""
         job.events += 1
+        return job.events
+
+    def make_record(self, attempt: Attempt, result: AttemptResult, event: int = 0) -> TaskRecord:
+        """Make the final record of a task from the result of the attempt that ends it.
+
+        While its outputs are being published it has no event yet: other tasks may end before.
+        """
+        job, worker = attempt.job, attempt.worker
         return TaskRecord(
             job=job.number,
             index=attempt.index,
-            event=job.events,
+            event=event,
             outcome=result.outcome,
             exit_code=result.exit_code,
             signal=result.signal,

@@ -89,6 +89,7 @@ def _answer_repeat(
     job = state.jobs[number]
     if event.watch:
         _watch(state, event.client, job)
+        state.mark_dirty(job)
     answer = Submitted(event.request, number, job.uid, is_repeat=True)
     state.emit(Reply(event.client, answer, after=state.record))
 
