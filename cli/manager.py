@@ -20,19 +20,12 @@ wq-manager --port 0 --port-file F     any port; F names it once the manager answ
 """
 
 
-class PortRange(click.ParamType):
-    """LOW-HIGH."""
-
-    name = "range"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Read two ports with a dash between them."""
-        low, dash, high = str(value).partition("-")
-        if not (dash and low.isdigit() and high.isdigit() and 0 < int(low) <= int(high) < 65536):
-            self.fail(f"{value!r} is not LOW-HIGH, two ports with a dash between them", param, ctx)
-        return int(low), int(high)
+def port_range(text: str) -> tuple[int, int]:
+    """Read two ports with a dash between them."""
+    low, dash, high = text.partition("-")
+    if not (dash and low.isdigit() and high.isdigit() and 0 < int(low) <= int(high) < 65536):
+        raise click.BadParameter(f"{text!r} is not LOW-HIGH, two ports with a dash between them")
+    return int(low), int(high)
 
 
 @click.command(cls=ToolCommand, examples=EXAMPLES)
@@ -52,7 +45,7 @@ class PortRange(click.ParamType):
 )
 @click.option(
     "--ports",
-    type=PortRange(),
+    type=port_range,
     metavar="LOW-HIGH",
     help="Use only these ports, as a firewall allows them.",
 )

@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import os
 from collections import OrderedDict
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def open_log(path: Path) -> None:
     # A full disk or a closed terminal must not end the manager.
     logging.raiseExceptions = False
     form = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     file = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_MAX_BYTES, backupCount=1)
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
