@@ -35,6 +35,7 @@ from wqueue.protocol.codec import (
 )
 from wqueue.protocol.errors import LocalProtocolError, RemoteProtocolError
 from wqueue.protocol.limits import ANNOUNCE_TOPIC
+from wqueue.protocol.link import check_data
 from wqueue.protocol.messages import (
     Announcement,
     Data,
@@ -204,31 +205,30 @@ class Wire:
                     self._drained(name)
                 return
             frame = it.recv(copy=False)
-            content, is_too_long = self._rest_of(it) if frame.more else (None, False)
-            heard = self._understand(name, routing, frame, content, is_too_long, now_s)
+            more = self._rest_of(it) if frame.more else []
+            heard = self._understand(name, routing, frame, more, now_s)
             if heard is not None:
                 yield heard
-            if content is not None:
+            if more:
                 chunks += 1
                 if chunks == CHUNKS_PER_TURN:
                     return
 
     @staticmethod
-    def _rest_of(it: zmq.Socket[bytes]) -> tuple[bytes, bool]:
-        """Take a message's second frame; also tell whether there were still more."""
+    def _rest_of(it: zmq.Socket[bytes]) -> list[bytes]:
+        """Take a message's further frames; of those that nobody may send only that they were."""
         second = it.recv(copy=False)
-        more = second.more
-        while more:
-            more = it.recv(copy=False).more
-        return second.bytes, second.more
+        has_more = second.more
+        while has_more:
+            has_more = it.recv(copy=False).more
+        return [second.bytes, b""] if second.more else [second.bytes]
 
     def _understand(
         self,
         name: str,
         routing: bytes,
         frame: zmq.Frame,
-        content: bytes | None,
-        is_too_long: bool,
+        more: list[bytes],
         now_s: float,
     ) -> Heard | None:
         peer = self._by_key.get(str(frame.get("User-Id")))
@@ -242,7 +242,8 @@ class Wire:
             link = self._new_link(peer, name, routing, frame, now_s)
         try:
             header, messages = _DECODERS[name].decode(frame.buffer)
-            self._check(link, header, messages, content, is_too_long)
+            self._check(link, header)
+            content = check_data(messages, more)
         except RemoteProtocolError as error:
             self._on_bad(link, "bad_message", str(error), now_s)
             return None
@@ -268,24 +269,12 @@ class Wire:
             self._to_flush[link] = None
         return link
 
-    def _check(
-        self,
-        link: Link,
-        header: ToManagerBatch,
-        messages: list[Message],
-        content: bytes | None,
-        is_too_long: bool,
-    ) -> None:
-        if is_too_long:
-            raise RemoteProtocolError("a message has more than two frames")
+    def _check(self, link: Link, header: ToManagerBatch) -> None:
         if header.token_tag != link.peer.token_tag:
             raise RemoteProtocolError("the token is not this session's")
         if header.sequence != link.seen + 1:
             raise RemoteProtocolError(f"batch {header.sequence} came after batch {link.seen}")
         link.seen = header.sequence
-        has_data = any(type(msg) is Data for msg in messages)
-        if has_data != (content is not None) or (has_data and len(messages) != 1):
-            raise RemoteProtocolError("content comes with exactly one Data message")
 
     def _is_allowed(self, link: Link, message: Message, now_s: float) -> bool:
         why = link.peer.why_not(link, message)
