@@ -67,6 +67,7 @@ def _load_jobs(connection: sqlite3.Connection, lost: _Tries, failures: _Tries) -
     ):
         ended_wall_s, is_canceled = ends.get(job, (0.0, False))
         failed = _load_indexes(connection, job, FAILED_KIND)
+        ended, last_event = _load_ended(connection, job)
         jobs.append(
             StoredJob(
                 added=JobAdded(
@@ -79,7 +80,7 @@ def _load_jobs(connection: sqlite3.Connection, lost: _Tries, failures: _Tries) -
                     submitted_wall_s=wall_s,
                     may_write=bool(may_write),
                 ),
-                ended=_load_ended(connection, job),
+                ended=ended,
                 failed=len(failed),
                 canceled=_load_indexes(connection, job, CANCELED_KIND),
                 is_canceled=is_canceled,
@@ -87,16 +88,20 @@ def _load_jobs(connection: sqlite3.Connection, lost: _Tries, failures: _Tries) -
                 lost=lost.get(job, {}),
                 failures=failures.get(job, {}),
                 failed_indexes=failed,
+                last_event=last_event,
             )
         )
     return jobs
 
 
-def _load_ended(connection: sqlite3.Connection, job: int) -> Sequence[int]:
-    """Read the indexes by the order of their events, without sorting and without the records."""
+def _load_ended(connection: sqlite3.Connection, job: int) -> tuple[Sequence[int], int]:
+    """Read the indexes by the order of their events, and the last event's number.
+
+    Without sorting, and without touching the records.
+    """
     last = connection.execute("SELECT MAX(event) FROM ended WHERE job = ?", (job,)).fetchone()[0]
     if last is None:
-        return array(INDEX_CODE)
+        return array(INDEX_CODE), 0
     ended = array(INDEX_CODE, bytes(4 * last))
     is_there = bytearray(last)
     for event, index in connection.execute(
@@ -105,8 +110,8 @@ def _load_ended(connection: sqlite3.Connection, job: int) -> Sequence[int]:
         ended[event - 1] = index
         is_there[event - 1] = 1
     if all(is_there):
-        return ended
-    return array(INDEX_CODE, (ended[at] for at in range(last) if is_there[at]))
+        return ended, last
+    return array(INDEX_CODE, (ended[at] for at in range(last) if is_there[at])), last
 
 
 def _load_indexes(connection: sqlite3.Connection, job: int, kind: int) -> Sequence[int]:

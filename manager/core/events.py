@@ -51,7 +51,8 @@ class StoredJob(Struct, frozen=True):
     `ended` holds the indexes in the order of their events; of these `failed_indexes` did not
     succeed (`failed` is their number) and `canceled` were canceled one by one: parts of `ended`
     that have nothing in common. `lost` and `failures` count, per index of unfinished tasks,
-    earlier attempts that ended by a lost worker or by the task's own failure.
+    earlier attempts that ended by a lost worker or by the task's own failure. `last_event` is the
+    highest event number in use; it is above len(ended) where events were left out.
     """
 
     added: "JobAdded"
@@ -63,6 +64,7 @@ class StoredJob(Struct, frozen=True):
     lost: dict[int, int] = {}
     failures: dict[int, int] = {}
     failed_indexes: Sequence[int] = ()
+    last_event: int = 0
 
 
 class WorkerRegistered(Struct, frozen=True):
