@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from wqueue.array import Array, array_of
 from wqueue.deliver import Deliveries
 from wqueue.exchange import Reply, Request
 from wqueue.fetch import read_output, save_output
@@ -41,6 +40,7 @@ from wqueue.protocol.messages import (
 from wqueue.reach import Reach
 from wqueue.spec import Plan
 from wqueue.submit import Submitter
+from wqueue.task_array import Array, array_of
 from wqueue.tasks import Task
 from wqueue.wire import Connection
 

@@ -7,10 +7,10 @@ values are absolute for some tasks and relative for others must say what it mean
 import re
 from collections import Counter
 
-from wqueue.array import Array
 from wqueue.protocol.errors import UsageError
 from wqueue.protocol.names import normalized, show
 from wqueue.protocol.template import expand, has_placeholder
+from wqueue.task_array import Array
 
 _WORD = re.compile(rb"\{(?://|/\.|[/.#1]?)\}|/")
 _WITHOUT_FOLDERS = {b"{}": b"{/}", b"{1}": b"{/}", b"{.}": b"{/.}"}

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from wqueue.array import Array
 from wqueue.naming import absolute, check_sandbox, default_remote, is_varied
 from wqueue.protocol.errors import UsageError
 from wqueue.protocol.messages import (
@@ -21,6 +20,7 @@ from wqueue.protocol.messages import (
 )
 from wqueue.protocol.names import normalized, show, why_unsafe
 from wqueue.protocol.template import expand
+from wqueue.task_array import Array
 from wqueue.tasks import InputBuffer, InputFile, OutputFile, Task
 
 
