@@ -18,6 +18,7 @@ from wqueue.protocol.resources import Resources
 U16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
 U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 I32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e12)]
 Text = Annotated[str, Meta(max_length=4096)]
@@ -47,7 +48,7 @@ class FileIdentity(Struct, frozen=True, array_like=True):
 
     path: Name
     size: U63
-    mtime_ns: int
+    mtime_ns: I64
     inode: U63
     boot_id: Word = ""
 
@@ -116,8 +117,8 @@ class JobSpec(Struct, frozen=True, array_like=True):
 
     template: TaskTemplate
     count: Annotated[int, Meta(ge=1, le=100_000_000)] = 1
-    start: int = 0
-    step: int = 1
+    start: I64 = 0
+    step: I64 = 1
     items: list[Name] = []
     files: list[FileRef] = []
     columns: list[list[U32]] = []
