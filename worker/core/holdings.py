@@ -21,6 +21,7 @@ from wqueue.protocol.messages import (
     OutputResult,
     Usage,
 )
+from wqueue.protocol.names import show
 from wqueue.protocol.outcomes import INPUT_MISSING, OUTPUT_FAILED, SANDBOX_FAILED
 from wqueue.protocol.resources import Room
 from wqueue.worker.core.attempt import (
@@ -203,7 +204,8 @@ class Holdings:
         for attempt_id in self._cache.failed(event.key):
             attempt = self._attempts[attempt_id]
             self._cache.unpin(attempt_id, attempt.filled.pins, out)
-            self._finish(attempt, outcome, event.text, [], now_s)
+            name = next(name for key, name, _ in attempt.filled.links if key == event.key)
+            self._finish(attempt, outcome, f"Input {show(name)!r}: {event.text}", [], now_s)
 
     def start_ready(self, now_s: float, out: list[Effect]) -> None:
         """Start what has its inputs and fits, in the order of dispatch."""

@@ -95,6 +95,9 @@ class Session:
     def is_news(self, door: str, sequence: int, now_s: float) -> bool:
         """Note a sign of life; tell whether the batch is new to its door."""
         self._heard_s = now_s
+        if sequence == 0:
+            # From a manager that does not know this session, and so has no count for it.
+            return True
         if sequence <= self._sequences.get(door, 0):
             return False
         self._sequences[door] = sequence

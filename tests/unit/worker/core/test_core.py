@@ -373,8 +373,8 @@ def test_programs_among_the_inputs_have_a_key_of_their_own() -> None:
 def test_an_input_that_cannot_be_had_ends_all_who_wait_for_it() -> None:
     bench = live_bench()
     bench.hear(one_job(files=("in", "also")), dispatch(0, 1))
-    text = "Input was changed after submission"
-    effects = bench.feed(FileFailed(file_ref("in").digest, text))
+    effects = bench.feed(FileFailed(file_ref("in").digest, "it was changed after submission"))
+    text = "Input 'in': it was changed after submission"
     results = [AttemptResult(a, "input_missing", text=text) for a in (A, B)]
     assert effects == [
         DropFetch(file_ref("also").digest),

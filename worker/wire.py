@@ -1,0 +1,289 @@
+"""Sessions with the manager: dialling, the links of the doors, what comes in and what goes out.
+
+The proof blocks, so a thread of its own makes it. What is to be sent is gathered and goes out once
+per loop turn. Which session there should be is the core's business; here is at most one.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+
+import zmq
+
+from wqueue.protocol import codec
+from wqueue.protocol.errors import ManagerUnreachable, RemoteProtocolError, WqueueError
+from wqueue.protocol.link import AnnounceLink, Link, LinkLost, Proven
+from wqueue.protocol.messages import (
+    Attach,
+    AttemptResult,
+    Data,
+    Get,
+    GetFailed,
+    Result,
+    ResultFromManager,
+    TaskFromManager,
+    TaskToManager,
+)
+from wqueue.worker.core import events
+from wqueue.worker.file_threads import FileThreads
+from wqueue.worker.poll import Poll
+
+GOODBYE_MS = 1000
+"""How long the last messages may take to leave when the worker ends."""
+
+RESULTS_PER_MESSAGE = 64
+"""Results in one message: with what they may carry inline, far below a frame's limit on average;
+larger ones travel alone."""
+
+INLINE_PER_MESSAGE_BYTES = 128 * 1024
+"""Inline content in one Result message, unless a single result has more."""
+
+Links = Link[TaskFromManager] | Link[ResultFromManager] | AnnounceLink
+
+
+class Wire:
+    """The links of one worker. For use by the loop's thread."""
+
+    def __init__(
+        self,
+        dial: Callable[[], tuple[Proven, str]],
+        poll: Poll,
+        threads: FileThreads,
+        report: Callable[[events.Event], None],
+        on_file: Callable[[Data, bytes], None],
+        on_file_failed: Callable[[GetFailed], None],
+        on_get: Callable[[int, Get], None],
+    ) -> None:
+        self._dial = dial
+        self._poll = poll
+        self._threads = threads
+        self._report = report
+        self._on_file = on_file
+        self._on_file_failed = on_file_failed
+        self._on_get = on_get
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._session = 0
+        self._cancel = threading.Event()
+        self._proven: Proven | None = None
+        self._address = ""
+        self._task: Link[TaskFromManager] | None = None
+        self._result: Link[ResultFromManager] | None = None
+        self._announce: AnnounceLink | None = None
+        self._is_connected = False
+        self._is_attached = False
+        self._for_task: list[TaskToManager] = []
+        self._for_result: list[Result | Get | GetFailed] = []
+
+    # --- connecting -----------------------------------------------------------------------------
+
+    def connect(self, session: int, delay_s: float, spread_s: float) -> None:
+        """Begin a session after a delay and a random part of the spread."""
+        self.disconnect()
+        self._session = session
+        delay_s += random.random() * spread_s
+        cancel = self._cancel = threading.Event()
+
+        def run() -> None:
+            if cancel.wait(delay_s):
+                return
+            try:
+                proven, address = self._dial()
+            except WqueueError as error:
+                failure = events.ConnectFailed(session, error.code, str(error), error.exit_code)
+                self._threads.post(lambda: self._dialled(failure))
+                return
+            self._threads.post(lambda: self._open(session, proven, address))
+
+        threading.Thread(target=run, name="dial", daemon=True).start()
+
+    def _dialled(self, failure: events.ConnectFailed) -> None:
+        if failure.session == self._session:
+            self._report(failure)
+
+    def _open(self, session: int, proven: Proven, address: str) -> None:
+        if session != self._session:
+            return
+        self._proven = proven
+        self._address = address
+        try:
+            self._task = Link(
+                self._context, proven.endpoints["task"], proven, codec.TASK_FROM_MANAGER
+            )
+            self._watch(self._task, self._read_task)
+            self._announce = AnnounceLink(self._context, proven.endpoints["announce"], proven)
+            self._watch(self._announce, self._read_announce)
+        except (KeyError, RemoteProtocolError) as error:
+            self._lose(f"its doors cannot be used: {error}")
+
+    def open_results(self, session: int) -> None:
+        """Open the result link of the session."""
+        if session != self._session or self._proven is None:
+            return
+        endpoint = self._proven.endpoints.get("result", "")
+        try:
+            self._result = Link(self._context, endpoint, self._proven, codec.RESULT_FROM_MANAGER)
+        except RemoteProtocolError as error:
+            self._lose(str(error))
+            return
+        self._watch(self._result, self._read_result)
+
+    def _watch(self, link: Links, read: Callable[[], None]) -> None:
+        self._poll.watch(link.monitor, lambda: self._read_monitor(link))
+        self._poll.watch(link.socket, read)
+
+    def _read_monitor(self, link: Links) -> None:
+        link.read_monitor()
+        if link.state == "lost":
+            self._lose(link.reason)
+        elif link.state == "up" and link is self._task and not self._is_connected:
+            self._is_connected = True
+            assert self._proven is not None, link.endpoint
+            epoch = self._proven.epoch
+            self._report(events.Connected(self._session, epoch, self._address))
+        elif link.state == "up" and link is self._result and not self._is_attached:
+            self._is_attached = True
+            try:
+                link.send([Attach(self._session)])
+            except LinkLost as error:
+                self._lose(str(error))
+                return
+            self._report(events.ResultsOpened(self._session))
+
+    def _lose(self, reason: str) -> None:
+        session, was_connected = self._session, self._is_connected
+        self.disconnect()
+        if was_connected:
+            self._report(events.LinkLost(session, reason))
+        else:
+            text = f"the manager at {self._address} answers, but its task door does not: {reason}"
+            error = ManagerUnreachable
+            self._report(events.ConnectFailed(session, error.code, text, error.exit_code))
+
+    def disconnect(self) -> None:
+        """Close the links; nothing that was gathered is sent."""
+        self._cancel.set()
+        for link in self._links():
+            self._poll.forget(link.monitor)
+            self._poll.forget(link.socket)
+            link.close()
+        self._task = self._result = self._announce = self._proven = None
+        self._is_connected = self._is_attached = False
+        self._for_task = []
+        self._for_result = []
+
+    def _links(self) -> list[Links]:
+        links: list[Links | None] = [self._task, self._result, self._announce]
+        return [link for link in links if link is not None]
+
+    def leave(self) -> None:
+        """Send what was gathered, give it a moment to leave, and close all."""
+        self.flush()
+        self._cancel.set()
+        for link in self._links():
+            link.socket.disable_monitor()
+            link.socket.close(linger=GOODBYE_MS)
+            link.monitor.close(linger=0)
+        self._context.term()
+
+    # --- incoming -------------------------------------------------------------------------------
+
+    def _read_task(self) -> None:
+        link = self._task
+        assert link is not None
+        session = self._session
+        try:
+            arrived = link.receive()
+        except RemoteProtocolError as error:
+            self._lose(str(error))
+            return
+        for header, messages, _ in arrived:
+            self._report(events.Heard(session, "task", header.sequence, list(messages)))
+
+    def _read_announce(self) -> None:
+        link = self._announce
+        assert link is not None
+        session = self._session
+        try:
+            arrived = link.receive()
+        except RemoteProtocolError as error:
+            self._lose(str(error))
+            return
+        for header, messages in arrived:
+            self._report(events.Heard(session, "announce", header.sequence, list(messages)))
+
+    def _read_result(self) -> None:
+        link = self._result
+        assert link is not None
+        session = self._session
+        try:
+            arrived = link.receive()
+        except RemoteProtocolError as error:
+            self._lose(str(error))
+            return
+        for header, messages, content in arrived:
+            if session != self._session:
+                return
+            rest = [m for m in messages if not self._take_file(session, m, content)]
+            self._report(events.Heard(session, "result", header.sequence, list(rest)))
+
+    def _take_file(self, session: int, message: ResultFromManager, content: bytes | None) -> bool:
+        if isinstance(message, Data):
+            self._on_file(message, content or b"")
+        elif isinstance(message, Get):
+            self._on_get(session, message)
+        elif isinstance(message, GetFailed):
+            self._on_file_failed(message)
+        else:
+            return False
+        return True
+
+    # --- outgoing -------------------------------------------------------------------------------
+
+    def tell(self, session: int, message: TaskToManager) -> None:
+        """Gather a message for the task door."""
+        if session == self._session:
+            self._for_task.append(message)
+
+    def deliver(self, session: int, results: list[AttemptResult]) -> None:
+        """Gather results for the result door."""
+        if session == self._session:
+            self._for_result += map(Result, _portions(results))
+
+    def ask(self, gets: list[Get]) -> None:
+        """Gather requests for files."""
+        self._for_result += gets
+
+    def answer(self, session: int, message: Data | GetFailed, content: bytes | None) -> None:
+        """Answer a request of the manager at once; without the session it asks again itself."""
+        if session != self._session or self._result is None or not self._is_attached:
+            return
+        try:
+            self._result.send([message], content)
+        except LinkLost as error:
+            self._lose(str(error))
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        try:
+            if self._for_task and self._task is not None:
+                messages, self._for_task = self._for_task, []
+                self._task.send(messages)
+            if self._for_result and self._result is not None and self._is_attached:
+                answers, self._for_result = self._for_result, []
+                self._result.send(answers)
+        except LinkLost as error:
+            self._lose(str(error))
+
+
+def _portions(results: list[AttemptResult]) -> list[list[AttemptResult]]:
+    portions: list[list[AttemptResult]] = []
+    room, inline_room = 0, 0
+    for result in results:
+        inline = sum(len(output.inline or b"") for output in result.outputs)
+        if room == 0 or inline > inline_room:
+            portions.append([])
+            room, inline_room = RESULTS_PER_MESSAGE, INLINE_PER_MESSAGE_BYTES
+        portions[-1].append(result)
+        room -= 1
+        inline_room -= inline
+    return portions
