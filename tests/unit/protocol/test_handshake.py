@@ -80,7 +80,7 @@ def hello(**changes: Any) -> H1:
     return msgspec.structs.replace(made, **changes)
 
 
-# --- who gets in ------------------------------------------------------------------------------
+# --- who gets in ----------------------------------------------------
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -131,7 +131,7 @@ def test_the_proof_may_arrive_byte_by_byte() -> None:
     assert one.state == other.state == "proven"
 
 
-# --- test vectors -----------------------------------------------------------------------------
+# --- test vectors ----------------------------------------------------
 
 VECTORS = json.loads(proof_vectors.FILE.read_text())
 
@@ -187,7 +187,7 @@ def test_the_vectors_follow_from_the_text_alone(vector: dict[str, str]) -> None:
     assert box.decrypt(h4[1]) == value("manager_proof")
 
 
-# --- whom the manager refuses -------------------------------------------------------------------
+# --- whom the manager refuses ----------------------------------------------------
 
 
 def ask(message: H1, known: ManagerFacts | None = None, used: tuple[bytes, ...] = ()) -> str:
@@ -332,7 +332,7 @@ def test_another_password_is_refused() -> None:
     expect_wrong_proof(Credential(password="another password"), "worker", bytes(32))
 
 
-# --- whom the peer refuses ----------------------------------------------------------------------
+# --- whom the peer refuses ----------------------------------------------------
 
 
 def test_a_credential_is_used_for_its_role_only() -> None:
@@ -441,7 +441,7 @@ def test_a_manager_must_not_speak_out_of_turn() -> None:
         peer(credential()).receive(answer_of(facts()) + b"x")
 
 
-# --- versions -----------------------------------------------------------------------------------
+# --- versions ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -459,7 +459,7 @@ def test_the_smaller_newest_version_is_spoken(ours: Any, theirs: Any, agreed: An
     assert agree_version(theirs, ours) == agreed
 
 
-# --- anything at all ----------------------------------------------------------------------------
+# --- anything at all ----------------------------------------------------
 
 
 @settings(max_examples=200, deadline=None)
