@@ -40,7 +40,7 @@ bench-quick: wheel
 	@env -u PYTHONSAFEPATH PYTHONPATH=demo $(INSTALLED)/python bench/quick.py
 
 sim: dev
-	PYTHONPATH=tests $(BIN)/python -m simulation.cluster $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m simulation $(SEED)
 
 dev: .venv/made-from-pyproject
 
