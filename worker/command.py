@@ -9,8 +9,6 @@ A shell line without shell syntax is split here and run directly, as make does: 
 per task. Whatever could mean something else to sh than to us goes to sh.
 """
 
-# ruff: noqa: PTH - the paths here are bytes, which pathlib does not take.
-
 import errno
 import os
 import re
@@ -154,21 +152,24 @@ def explain(error: OSError, program: bytes) -> CannotStart:
 
 def is_script(program: bytes) -> bool:
     """Tell whether a file that the kernel does not know (ENOEXEC) is text, for sh to run."""
+    return b"\0" not in _beginning(program)
+
+
+def _beginning(program: bytes) -> bytes:
+    # Only of a regular file: opening a FIFO would wait for somebody to write to it.
     try:
-        with open(program, "rb") as file:
-            return b"\0" not in file.read(256)
+        if not os.path.isfile(program):
+            return b""
+        with open(program, "rb", buffering=0) as file:
+            return file.read(256)
     except OSError:
-        return False
+        return b""
 
 
 def _interpreter(program: bytes) -> bytes:
-    try:
-        with open(program, "rb") as file:
-            first = file.readline(256)
-    except OSError:
-        return b""
-    words = first[2:].split() if first.startswith(b"#!") else []
-    return words[0] if words else b""
+    first = _beginning(program).partition(b"\n")[0]
+    words = first[2:].split(b" ") if first.startswith(b"#!") else []
+    return next((word for word in words if word), b"")
 
 
 def _explain_absent(program: bytes) -> str:
@@ -181,7 +182,7 @@ def _explain_absent(program: bytes) -> str:
     if not interpreter:
         return f"{show(program)} exists, but the loader it was linked for does not"
     hint = ""
-    if interpreter.endswith(b"\r") or b"\r" in interpreter:
+    if interpreter.endswith(b"\r"):
         hint = "; the file has Windows line ends"
     return f"{show(program)} exists, but its interpreter {show(interpreter)} does not{hint}"
 
@@ -192,6 +193,8 @@ def _explain_forbidden(program: bytes) -> str:
         return f"{name} is a folder, not a program"
     if not os.path.exists(program):
         return f"{name} cannot be reached: permission denied on a folder above it"
+    if not os.path.isfile(program):
+        return f"{name} is not a regular file"
     if not os.access(program, os.X_OK):
         return f"{name} is not executable; chmod +x it before it is submitted"
     interpreter = _interpreter(program)

@@ -44,7 +44,7 @@ from wqueue.worker.workdir import remove_sandbox
 READ_BYTES = 256 * 1024
 """Most that is read from the spawner at once."""
 
-PROBE_AFTER_S = 2.0
+PROBE_AFTER_S = 1.0
 """Silence after which a spawner that has tasks is asked whether it lives."""
 
 ANSWER_MAX_S = 5.0
@@ -97,8 +97,9 @@ class Spawner:
     fails.
     """
 
-    def __init__(self, workdir: bytes) -> None:
+    def __init__(self, workdir: bytes, answer_max_s: float = ANSWER_MAX_S) -> None:
         self._workdir = workdir
+        self._answer_max_s = answer_max_s
         self._entries: dict[bytes, _Entry] = {}
         self._adopted = Children(is_mine=False)
         self._watched: dict[int, int] = {}
@@ -285,7 +286,7 @@ class Spawner:
         if self._asked_at:
             if is_stalled:
                 self._asked_at = now
-            return now - self._asked_at > (BEGIN_MAX_S if self._is_new else ANSWER_MAX_S)
+            return now - self._asked_at > (BEGIN_MAX_S if self._is_new else self._answer_max_s)
         if self._entries and now - self._heard_at > PROBE_AFTER_S:
             self._asked_at = now
             self._send([Probe(0)])
@@ -316,7 +317,9 @@ class Spawner:
             if entry.is_killed or (is_begun and not is_culprit):
                 self._lose(entry, "the worker lost the process that watched this task")
             elif is_culprit and is_hung:
-                self._lose(entry, f"starting the command hung for more than {ANSWER_MAX_S:g} s")
+                self._lose(
+                    entry, f"starting the command hung for more than {self._answer_max_s:g} s"
+                )
             else:
                 if is_culprit:
                     remove_sandbox(entry.start.sandbox)

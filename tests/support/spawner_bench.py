@@ -15,9 +15,9 @@ PATIENCE_S = 60.0
 class Bench:
     """A spawner with its workdir, and what it has reported so far."""
 
-    def __init__(self, workdir: Workdir) -> None:
+    def __init__(self, workdir: Workdir, answer_max_s: float = 30.0) -> None:
         self.workdir = workdir
-        self.spawner = Spawner(bytes(workdir.path))
+        self.spawner = Spawner(bytes(workdir.path), answer_max_s)
         self.spawner.start()
         self.running: dict[bytes, int] = {}
         self.ended: dict[bytes, Ended] = {}
