@@ -32,9 +32,6 @@ MEASURE_S = 5.0
 STALL_S = 10.0
 """A loop that comes this much too late had stood still (suspended, stopped): nobody fell silent."""
 
-LONGEST_WAIT_S = 60.0
-"""Wait at most this long at once, so that a suspended machine is noticed."""
-
 
 class Loop:
     """A worker's shell around its core."""
@@ -127,19 +124,20 @@ class Loop:
         if now_s >= self._measure_s:
             self._measure_s = now_s + MEASURE_S
             self._threads.do(self._measure, self.handle)
-        until_s = min(now_s + LONGEST_WAIT_S, self._measure_s)
-        for deadline_s in (self._core.deadline(), self._spawner.deadline()):
-            if deadline_s is not None and deadline_s < until_s:
-                until_s = deadline_s
+        core_s, spawner_s = self._core.deadline(), self._spawner.deadline()
+        until_s = self._measure_s
+        if core_s is not None and core_s < until_s:
+            until_s = core_s
+        if spawner_s is not None and spawner_s < until_s:
+            until_s = spawner_s
         self._poll.serve(max(0.0, until_s - now_s))
         woke_s = time.monotonic()
         if woke_s > max(until_s, now_s) + STALL_S:
             self.handle(events.Resumed())
-        spawner_s = self._spawner.deadline()
+        # What became due only now is seen in the next turn, which then does not wait.
         if spawner_s is not None and spawner_s <= woke_s:
             self._read_spawner()
-        deadline_s = self._core.deadline()
-        if deadline_s is not None and deadline_s <= woke_s:
+        if core_s is not None and core_s <= woke_s:
             self.handle(events.Ticked())
 
     def _measure(self) -> events.Measured:
