@@ -50,6 +50,10 @@ _FAILURES: dict[int, str] = {
 
 Address = tuple[str, int]
 
+_GONE: Address = ("a stranger that was gone at once", 0)
+"""Stands for the address of a connection that ended before it could be looked at: no proven one,
+since a proof needs this loop."""
+
 
 class DoorKind(Struct, frozen=True):
     """What differs between the doors."""
@@ -124,7 +128,7 @@ class Door:
                 self._failure = _FAILURES[kind]
 
     def _on_end(self, descriptor: int, is_linked: bool, now_s: float) -> None:
-        address = self.open.pop(descriptor, ("an unknown address", 0))[0]
+        address = self.open.pop(descriptor, _GONE)[0]
         failure, self._failure = self._failure, ""
         expected = self._proven.get(address, 0)
         if expected and (is_linked or not failure):
@@ -179,5 +183,5 @@ def _peer_of(descriptor: int) -> Address:
         with socket.socket(fileno=os.dup(descriptor)) as copy:
             name = copy.getpeername()
     except OSError:
-        return ("an unknown address", 0)
+        return _GONE
     return (str(name[0]), int(name[1]))

@@ -134,6 +134,9 @@ class Loop:
         if self._parent is not None and self._parent in ready:
             self._read_parent()
         if wire.zap.socket in ready:
+            # While a connection waits for its answer, its address can be learned for certain.
+            for name in wire.doors:
+                wire.read_monitor(name, now_s)
             wire.zap.answer_all()
         if self._hello.fileno() in ready:
             for admitted in self._hello.serve(now_s):
