@@ -4,7 +4,7 @@ from contextlib import closing
 
 import click
 
-from wqueue.cli.connection import connect, ranges_of
+from wqueue.cli.connection import check_tasks, connect, ranges_of
 from wqueue.cli.failure import count_of_tasks
 from wqueue.cli.options import Place, ToolCommand, json_option, place_options, version_option
 from wqueue.cli.output import print_json, tell
@@ -33,6 +33,7 @@ def command(selectors: tuple[str, ...], quiet: bool, as_json: bool, place: Place
     chosen = [parse_selector(text) for text in selectors]
     with closing(connect(place, "wq-cancel")) as client:
         ranges = ranges_of(client, chosen, active_only=True)
+        check_tasks(client, ranges)
         canceled = client.cancel(ranges) if ranges else 0
     if as_json:
         print_json("cancel", {"canceled": canceled})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from wqueue.cli.options import Place
 from wqueue.cli.output import tell
 from wqueue.cli.selection import Selector, resolve
+from wqueue.protocol.errors import NoSuchTask
 from wqueue.protocol.messages import JobRange
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def connect(place: Place, program: str, *, is_watched: bool = False) -> "Client"
         state_dir=place.state_dir,
         password_file=place.password_file,
         program=program,
-        on_connection=_tell_of_connection if is_watched else None,
+        on_connection=_Teller() if is_watched else None,
     )
 
 
@@ -51,5 +52,29 @@ def job_numbers(client: "Client", selectors: Sequence[Selector]) -> list[int]:
     return list(dict.fromkeys(r.job for r in ranges_of(client, selectors)))
 
 
-def _tell_of_connection(news: str) -> None:
-    tell(f"connection to the manager: {news}")
+def check_tasks(client: "Client", ranges: Sequence[JobRange]) -> None:
+    """See that each range has a task in its job. Raises NoSuchTask."""
+    inner = [wanted for wanted in ranges if wanted.first > 0]
+    if not inner:
+        return
+    jobs = dict.fromkeys(wanted.job for wanted in inner)
+    counts = {row.job: row.count for row in client.jobs([JobRange(job) for job in jobs])}
+    for wanted in inner:
+        if wanted.first >= counts.get(wanted.job, wanted.first + 1):
+            count = counts[wanted.job]
+            raise NoSuchTask(
+                f"there is no task {wanted.job}.{wanted.first}: "
+                f"job {wanted.job} has the tasks 0 to {count - 1}"
+            )
+
+
+class _Teller:
+    """Says when the connection is lost, and when it is back."""
+
+    def __init__(self) -> None:
+        self.is_lost = False
+
+    def __call__(self, news: str) -> None:
+        was_lost, self.is_lost = self.is_lost, news.startswith("lost")
+        if was_lost or self.is_lost:
+            tell(f"connection to the manager: {news}")
