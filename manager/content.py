@@ -100,14 +100,17 @@ class Descriptors:
 
 
 def read_chunk(descriptors: Descriptors, get: Get, places: Sequence[Place]) -> bytes | GetFailed:
-    """Read what a Get asks for from the first place that has it."""
-    failure = GetFailed(get.transfer, "missing", "no such file here")
+    """Read what a Get asks for from the first place that has it.
+
+    When none has, the first place's reason tells most: where the client said that the file lies.
+    """
+    failure = None
     for place in places:
         answer = _read_from(descriptors, get, place)
         if isinstance(answer, bytes):
             return answer
-        failure = answer
-    return failure
+        failure = failure or answer
+    return failure or GetFailed(get.transfer, "missing", "no such file here")
 
 
 def _read_from(descriptors: Descriptors, get: Get, place: Place) -> bytes | GetFailed:
