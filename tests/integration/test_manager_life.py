@@ -19,6 +19,18 @@ def ports_of(state_dir: Path) -> dict[str, int]:
     return ports
 
 
+def wait_until_replaced(manager: Manager, pid: int) -> None:
+    """Kill that daemon and wait for the next, or for the supervisor's end."""
+    os.kill(pid, signal.SIGKILL)
+
+    def is_replaced() -> bool:
+        has_new = manager.info().get("daemon_pid") != pid and is_alive(manager.daemon_pid)
+        return has_new or not manager.is_running
+
+    manager.may_end = True
+    wait_until(is_replaced, what="the next daemon")
+
+
 def listen(port: int = 0) -> socket.socket:
     taken = socket.socket()
     taken.bind(("127.0.0.1", port))
@@ -156,14 +168,7 @@ def test_both_killed_and_the_next_start_works_on_the_same_port(site: Site) -> No
 def test_three_ends_by_signal_within_a_minute_end_the_supervisor(site: Site) -> None:
     manager = site.start_manager()
     for _ in range(3):
-        before = manager.daemon_pid
-        manager.kill_daemon()
-        wait_until(
-            lambda before=before: (
-                not manager.is_running
-                or (manager.info().get("daemon_pid") != before and is_alive(manager.daemon_pid))
-            )
-        )
+        wait_until_replaced(manager, manager.daemon_pid)
     assert manager.wait() == 70
     assert "giving up" in manager.output()
 
