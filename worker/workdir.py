@@ -6,8 +6,6 @@ outbox/      results that are not acknowledged
 lock         locked while a worker process has the folder; holds its pid
 """
 
-# ruff: noqa: PTH - the paths here are bytes, which pathlib does not take.
-
 import contextlib
 import errno
 import fcntl

@@ -94,7 +94,7 @@ def test_the_same_file_may_come_from_several_threads(tmp_path: Path) -> None:
 
 def test_a_file_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
     cache = CacheFiles(tmp_path)
-    with pytest.raises(OSError, match="No space left|File too large"):
+    with pytest.raises(OSError, match=r"No space left|File too large"):
         cache.receive(DIGEST, 2**50, False)
     assert list(tmp_path.iterdir()) == []
 

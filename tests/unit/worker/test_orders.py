@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from wqueue.worker.orders import (
     BatchBuffer,
     Kill,
+    Order,
     OutputFound,
     Probe,
     Start,
@@ -18,7 +19,7 @@ START = Start(b"a" * 36, b"/s\xff", [b"x"], True, [(b"A", b"\xff")], [(b"c", b"r
 
 @given(st.integers(1, 40))
 def test_batches_are_cut_out_of_any_pieces(step: int) -> None:
-    batches = [[START, Kill(b"a", 1.5)], [], [Probe(7)]]
+    batches: list[list[Order]] = [[START, Kill(b"a", 1.5)], [], [Probe(7)]]
     stream = b"".join(encode_batch(batch) for batch in batches)
     buffer = BatchBuffer()
     found = []
