@@ -169,8 +169,7 @@ class Client:
         ids = _ids(jobs)
 
         def note(progress: Progress) -> None:
-            if progress.events:
-                self._deliveries.deliver(progress.job)
+            self._deliveries.deliver(progress)
             if on_progress is not None:
                 on_progress(progress)
 

@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 from wqueue.fetch import save_output
-from wqueue.follow import ResultStream
-from wqueue.protocol.messages import STDOUT, TaskRecord
+from wqueue.follow import pull
+from wqueue.protocol.messages import STDOUT, Progress, TaskRecord
 from wqueue.spec import Plan
 from wqueue.wire import Connection
 
@@ -35,13 +35,13 @@ class Deliveries:
         """Note where the outputs of a job belong."""
         self._deliveries.setdefault(job, _Delivery(plan))
 
-    def deliver(self, job: int) -> None:
+    def deliver(self, progress: Progress) -> None:
         """Bring home what has ended so far."""
-        delivery = self._deliveries.get(job)
+        delivery = self._deliveries.get(progress.job)
         if delivery is None:
             return
-        cursor = {job: delivery.cursor}
-        for record in ResultStream(self._connection, cursor, follow=False, timeout_s=None):
+        cursor, events = delivery.cursor, progress.events
+        for record in pull(self._connection, progress.job, cursor, events):
             self.deliver_record(record)
 
     def deliver_record(self, record: TaskRecord) -> None:

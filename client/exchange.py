@@ -119,17 +119,20 @@ class Exchange:
         self._unanswered.pop(number, None)
         self._storing.pop(number, None)
 
-    def follow(self, jobs: Iterable[int], follower: Follower) -> None:
-        """Tell `follower` of these jobs, at once what is known already."""
+    def follow(self, jobs: Iterable[int], follower: Follower, *, asks_anew: bool = False) -> None:
+        """Tell `follower` of these jobs, at once what is known already.
+
+        With `asks_anew` the manager is asked how far they are, unless they have ended.
+        """
         unwatched = []
         for job in jobs:
             known = self._progress.get(job)
-            if known is not None:
+            if known is not None and (known.is_ended or not asks_anew):
                 follower.news[job] = known
                 if known.is_ended:
                     continue
             self._followers.setdefault(job, []).append(follower)
-            if job not in self._watched:
+            if asks_anew or job not in self._watched:
                 unwatched.append(job)
         self._watch(unwatched)
 
@@ -141,11 +144,6 @@ class Exchange:
                 followers.remove(follower)
             if not followers:
                 self._followers.pop(job, None)
-
-    def ask_progress(self, job: int, follower: Follower) -> None:
-        """Tell `follower` of one job, and have the manager say it anew."""
-        self._followers.setdefault(job, []).append(follower)
-        self._watch([job])
 
     def fetch(self) -> tuple[int, Fetch]:
         """Begin to receive a file; the number is that of the transfer."""
@@ -237,6 +235,8 @@ class Exchange:
     def _take_reply(self, reply: Reply) -> None:
         request = self._unanswered.get(reply.request)
         if request is None:
+            # Done also ends a Watch, when the Progress of all its jobs has come.
+            self._watches.pop(reply.request, None)
             return
         request.reply = reply
         message = request.message

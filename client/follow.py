@@ -72,10 +72,7 @@ class _News:
         self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         self._follower = Follower()
         with connection.lock:
-            if asks_anew:
-                connection.exchange.ask_progress(jobs[0], self._follower)
-            else:
-                connection.exchange.follow(jobs, self._follower)
+            connection.exchange.follow(jobs, self._follower, asks_anew=asks_anew)
         connection.wake()
 
     @property
@@ -99,14 +96,9 @@ class _News:
             raise self._follower.error
         return news.values()
 
-    def wait_for_answer(self, request: Request) -> Results:
-        """Wait for records. Raises refusals, and WaitTimedOut."""
-        reply = self._connection.answer_of(request, self._deadline_s)
-        if reply is None:
-            raise WaitTimedOut("the records did not come in time; ask again")
-        if not isinstance(reply, Results):
-            raise RemoteProtocolError(f"GetResults was answered by {type(reply).__name__}")
-        return reply
+    def wait_for_records(self, request: Request) -> list[TaskRecord]:
+        """Wait for the answer to a GetResults. Raises refusals, and WaitTimedOut."""
+        return _records_of(self._connection, request, self._deadline_s)
 
     def close(self) -> None:
         """Listen no more."""
@@ -141,7 +133,8 @@ class ResultStream:
         self._asked: deque[tuple[int, Request]] = deque()
 
     def __iter__(self) -> Iterator[TaskRecord]:
-        news = _News(self._connection, list(self._cursors), self._timeout_s)
+        jobs = list(self._cursors)
+        news = _News(self._connection, jobs, self._timeout_s, asks_anew=not self._follow)
         try:
             while self._open:
                 if not self._asked and not self._behind:
@@ -156,7 +149,7 @@ class ResultStream:
                 self._ask()
                 if self._asked:
                     job, request = self._asked.popleft()
-                    records = news.wait_for_answer(request).records
+                    records = news.wait_for_records(request)
                     self._take(job, records)
                     self._ask()
                     yield from records
@@ -195,10 +188,28 @@ class ResultStream:
             self._connection.ask(requests)
 
     def _take(self, job: int, records: list[TaskRecord]) -> None:
-        if not records:
-            raise RemoteProtocolError(
-                f"the manager has {self._events[job]} results of job {job} but gives none after "
-                f"{self._cursors[job]}"
-            )
         self._cursors[job] = records[-1].event
         self._look(job)
+
+
+def pull(connection: Connection, job: int, cursor: int, events: int) -> Iterator[TaskRecord]:
+    """Give the records of a job after event `cursor`, up to its event `events`, which is known."""
+    while cursor < events:
+        number = connection.exchange.next_number()
+        request = Request(GetResults(number, job, cursor, RECORDS_MAX))
+        connection.ask([(number, request)])
+        records = _records_of(connection, request, None)
+        cursor = records[-1].event
+        yield from records
+
+
+def _records_of(
+    connection: Connection, request: Request, deadline_s: float | None
+) -> list[TaskRecord]:
+    reply = connection.answer_of(request, deadline_s)
+    if reply is None:
+        raise WaitTimedOut("the records did not come in time; ask again")
+    if not isinstance(reply, Results) or not reply.records:
+        # Records are only asked for where a Progress has said that there are some.
+        raise RemoteProtocolError(f"the manager does not give the results it has: {reply!r:.200}")
+    return reply.records

@@ -194,6 +194,18 @@ def test_a_job_watched_by_its_submission_is_not_asked_for_again() -> None:
     assert follower.news == {9: progress(9)}
 
 
+def test_the_manager_may_be_asked_anew() -> None:
+    exchange, follower, again = opened(), Follower(), Follower()
+    exchange.follow([1, 2], follower)
+    exchange.received(progress(1, 3))
+    exchange.received(progress(2, 1, is_ended=True))
+    exchange.received(Done(1, 2))
+    sent(exchange)
+    exchange.follow([1, 2], again, asks_anew=True)
+    assert again.news == {2: progress(2, 1, is_ended=True)}
+    assert sent(exchange) == [Watch(2, [1])]
+
+
 def test_a_watch_by_submission_ends_with_its_session() -> None:
     exchange, follower = opened(), Follower()
     submit(exchange, watch=True)
