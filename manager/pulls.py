@@ -31,7 +31,7 @@ STALL_S = 60.0
 _TRANSFERS = 2**32
 
 
-@dataclass
+@dataclass(eq=False)
 class Pull:
     """One transfer on its way in, and when something last came of it."""
 
@@ -40,6 +40,8 @@ class Pull:
     progress_s: float = 0.0
     owed: int = 0
     """Bytes asked for that have not come."""
+    is_waiting_its_turn: bool = False
+    """It may have more to ask for, so it is among those that take turns."""
 
 
 class Pulls:
@@ -54,7 +56,8 @@ class Pulls:
         self._used_by: dict[Peer, int] = {}
         self._next = 0
         self._pulls: dict[int, Pull] = {}
-        self._active: deque[Pull] = deque()
+        self._active: dict[int, Pull] = {}
+        self._turns: deque[Pull] = deque()
         self._active_by: dict[Peer, int] = {}
         self._waiting: dict[Peer, deque[int]] = {}
 
@@ -80,18 +83,20 @@ class Pulls:
         """Give what may be asked for now, and count it as asked."""
         self._activate()
         asked: list[tuple[Peer, Get]] = []
-        idle_turns = 0
-        while idle_turns < len(self._active):
-            pull = self._active[0]
-            self._active.rotate(-1)
-            gets = pull.download.next_gets(self._room(pull.peer))
-            idle_turns = 0 if gets else idle_turns + 1
+        without_room = 0
+        while without_room < len(self._turns):
+            pull = self._turns.popleft()
+            room = self._room(pull.peer)
+            gets = pull.download.next_gets(room)
             for get in gets:
-                if not pull.owed:
-                    pull.progress_s = self.now_s
-                pull.owed += get.length
-                self._count(pull.peer, get.length)
+                self._note_asked(pull, get)
                 asked.append((pull.peer, get))
+            if gets or room < CHUNK_BYTES:
+                self._turns.append(pull)
+                without_room = 0 if gets else without_room + 1
+            else:
+                # Its window is full or all is asked for; `wrote` brings it back.
+                pull.is_waiting_its_turn = False
         return asked
 
     def take(self, peer: Peer, data: Data, count: int) -> Verdict:
@@ -113,6 +118,7 @@ class Pulls:
         pull = self._pulls[transfer]
         pull.download.wrote(offset)
         self._count(pull.peer, -length)
+        self._take_turns(pull)
         return pull.download.is_complete
 
     def remove(self, transfer: int) -> None:
@@ -126,7 +132,9 @@ class Pulls:
             if not waiting:
                 del self._waiting[pull.peer]
             return
-        self._active.remove(pull)
+        del self._active[transfer]
+        if pull.is_waiting_its_turn:
+            self._turns.remove(pull)
         self._count(pull.peer, -pull.download.outstanding)
         self._active_by[pull.peer] -= 1
         if not self._active_by[pull.peer]:
@@ -143,8 +151,8 @@ class Pulls:
     def stalled(self) -> list[int]:
         """Give the transfers whose holder owes data and has sent none for too long."""
         return [
-            pull.download.transfer
-            for pull in self._active
+            transfer
+            for transfer, pull in self._active.items()
             if pull.owed and self.now_s - pull.progress_s > STALL_S
         ]
 
@@ -163,8 +171,20 @@ class Pulls:
             if waiting:
                 self._waiting[peer] = waiting
             pull.progress_s = self.now_s
-            self._active.append(pull)
+            self._active[pull.download.transfer] = pull
+            self._take_turns(pull)
             self._active_by[peer] = self._active_by.get(peer, 0) + 1
+
+    def _take_turns(self, pull: Pull) -> None:
+        if not pull.is_waiting_its_turn:
+            pull.is_waiting_its_turn = True
+            self._turns.append(pull)
+
+    def _note_asked(self, pull: Pull, get: Get) -> None:
+        if not pull.owed:
+            pull.progress_s = self.now_s
+        pull.owed += get.length
+        self._count(pull.peer, get.length)
 
     def _room(self, peer: Peer) -> int:
         """Give the credit for one more chunk, as far as there is some."""
