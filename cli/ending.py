@@ -118,7 +118,7 @@ def ending_lines(
     """Say what became of the jobs: failures first, then a line for each job."""
     lines = failure_lines(failures, sum(summary.failed for summary in summaries))
     lines += [_job_line(summary) for summary in summaries]
-    if len(summaries) == 1 and summaries[0].count == 1:
+    if len(summaries) == 1 and summaries[0].count == 1 and not summaries[0].canceled:
         lines.append(f"what it printed: {place.command('wq-status', f'{summaries[0].job}.0')}")
     return lines
 

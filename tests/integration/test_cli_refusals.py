@@ -86,9 +86,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("tool", "arguments", "said"), BAD, ids=lambda value: str(value)[:50])
-def test_bad_usage_is_refused(
-    desk: Desk, tool: str, arguments: list[str], said: str
-) -> None:
+def test_bad_usage_is_refused(desk: Desk, tool: str, arguments: list[str], said: str) -> None:
     ran = desk.run(tool, *arguments)
     if (tool, arguments) == ("control", []):
         assert (ran.returncode, "Traceback" in ran.stderr) == (2, False)

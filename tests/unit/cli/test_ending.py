@@ -17,10 +17,15 @@ from wqueue.protocol.outcomes import (
 )
 
 
+def ended(count: int, **how: int) -> Summary:
+    return Summary(7, count, **how, is_ended=True)
+
+
 def test_the_exit_code_is_0_only_when_every_task_succeeded() -> None:
-    assert exit_code_of([Summary(1, 2, succeeded=2), Summary(2, 1, succeeded=1)]) == 0
-    assert exit_code_of([Summary(1, 2, succeeded=2), Summary(2, 1, failed=1)]) == 1
-    assert exit_code_of([Summary(1, 2, succeeded=1, canceled=1)]) == 1
+    assert exit_code_of([ended(2, succeeded=2), ended(1, succeeded=1)]) == 0
+    assert exit_code_of([ended(2, succeeded=2), ended(1, failed=1)]) == 1
+    assert exit_code_of([ended(2, succeeded=1, canceled=1)]) == 1
+    assert exit_code_of([Summary(7, 2, succeeded=2, is_ended=False)]) == 1
     assert exit_code_of([]) == 0
 
 
@@ -50,10 +55,10 @@ def test_only_a_single_task_has_an_exit_code_to_pass_on() -> None:
 
 def test_the_end_says_how_many_and_where_to_look() -> None:
     place = Place(state_dir="/tmp/a b")
-    lines = [click.unstyle(line) for line in ending_lines([Summary(7, 1, succeeded=1)], [], place)]
+    lines = [click.unstyle(line) for line in ending_lines([ended(1, succeeded=1)], [], place)]
     assert lines == [
         "job 7: 1 task: 1 succeeded",
         "what it printed: wq-status --state-dir '/tmp/a b' 7.0",
     ]
-    many = ending_lines([Summary(8, 5, succeeded=3, canceled=2)], [], Place())
-    assert many == ["job 8: 5 tasks: 3 succeeded, 2 canceled"]
+    many = ending_lines([ended(5, succeeded=3, canceled=2)], [], Place())
+    assert many == ["job 7: 5 tasks: 3 succeeded, 2 canceled"]
