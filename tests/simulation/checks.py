@@ -65,8 +65,11 @@ class Checks:
         """Staging of this attempt is gone."""
         self._staged.pop(attempt, None)
 
-    def published(self, job: int, index: int, attempt: bytes) -> None:
-        """Only staged outputs get names, and only those of one attempt of a task."""
+    def published(self, tables: "Tables", job: int, index: int, attempt: bytes) -> None:
+        """Only staged outputs of the committed winner get names, one attempt's of each task."""
+        assert attempt in tables.publishing or self._is_recorded(tables, attempt), (
+            "outputs got names before the winner was committed"
+        )
         assert attempt in self._staged, "outputs got names without having been staged"
         known = self.names.setdefault((job, index), attempt)
         assert known == attempt, f"two attempts of {job}.{index} gave names to their outputs"

@@ -4,16 +4,29 @@ from random import Random
 
 from msgspec import Struct
 
-KINDS = ("lost_link", "repeated", "late", "worker_crash", "manager_crash", "failed_commit")
+KINDS = (
+    "lost_link",
+    "cut_off",
+    "repeated",
+    "late",
+    "worker_crash",
+    "manager_crash",
+    "failed_commit",
+)
 
 
 class Options(Struct, frozen=True):
-    """The size of a history and its mix of faults. Chances are per message, effect or commit."""
+    """The size of a history and its mix of faults. Chances are per message, effect or commit.
+
+    `cut_off` is the chance that a worker whose link is lost cannot come back for `cut_off_s`.
+    """
 
     workers: int
     jobs: int
     tasks: int
     lost_link: float
+    cut_off: float
+    cut_off_s: float
     repeated: float
     late: float
     late_s: float
@@ -35,6 +48,8 @@ def draw_options(dice: Random) -> Options:
         jobs=dice.randint(1, 4),
         tasks=dice.choice((1, 3, 10, 40)),
         lost_link=chance(0.03),
+        cut_off=dice.choice((0.0, 0.5)),
+        cut_off_s=dice.choice((3.0, 10.0, 60.0)),
         repeated=chance(0.1),
         late=chance(0.2),
         late_s=dice.choice((0.05, 1.0, 20.0)),
@@ -53,6 +68,8 @@ def big_options(workers: int, tasks: int) -> Options:
         jobs=4,
         tasks=tasks,
         lost_link=0.001,
+        cut_off=0.2,
+        cut_off_s=20.0,
         repeated=0.01,
         late=0.01,
         late_s=1.0,

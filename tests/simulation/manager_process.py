@@ -271,7 +271,7 @@ class ManagerProcess:
     def _publish(self, effect: PublishOutputs) -> None:
         def published() -> None:
             if self.is_alive:
-                self._checks.published(effect.job, effect.index, effect.attempt)
+                self._checks.published(self._tables, effect.job, effect.index, effect.attempt)
                 self.handle(OutputsPublished(effect.attempt))
 
         self._schedule.soon(published, 0.02)

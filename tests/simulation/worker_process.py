@@ -96,6 +96,7 @@ class WorkerProcess:
         self._link: Link | None = None
         self._manager: ManagerProcess | None = None
         self._connection = 0
+        self._cut_off_until_s = 0.0
         self._heard = 0
         self._running: dict[bytes, int] = {}
         self._ended_already: dict[bytes, None] = {}
@@ -207,7 +208,8 @@ class WorkerProcess:
     def _connect(self, session: int) -> None:
         if not self.is_alive:
             return
-        manager = self._find_manager()
+        is_cut_off = self._schedule.now_s < self._cut_off_until_s
+        manager = None if is_cut_off else self._find_manager()
         if manager is None:
             failed = ConnectFailed(session, "unreachable", "nobody answers", 3)
             self._schedule.soon(lambda: self.handle(failed), 0.1)
@@ -228,6 +230,8 @@ class WorkerProcess:
     def _lost(self, session: int, link: Link) -> None:
         if link is self._link:
             self._link = None
+            if self._faults.strikes("cut_off"):
+                self._cut_off_until_s = self._schedule.now_s + self._options.cut_off_s
             self.handle(LinkLost(session, "the link broke"))
 
     def _send(self, door: str, message: FromWorker) -> None:
