@@ -232,6 +232,9 @@ class Remains:
         self.is_small = True
         at = 0
         try:
+            # Most often there is nothing, and then this is half the price of the scan.
+            if not os.listdir(sandbox):
+                return
             while at < len(self.folders) and self.is_small:
                 self._scan(self.folders[at])
                 at += 1

@@ -180,12 +180,14 @@ class Spawner:
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._alarm.recv(512)
-        with contextlib.suppress(ChildProcessError):
+        try:
             while True:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     break
                 self._children.exited(pid, status, usage)
+        except ChildProcessError:
+            pass
         self._settle()
         if not self._children:
             self._children.sweep()
