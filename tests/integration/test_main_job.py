@@ -88,7 +88,7 @@ def test_the_job_is_right_to_the_byte_with_any_number_of_workers(
     manager = site.start_manager()
     for _ in range(worker_count):
         site.start_worker(manager, "--cores", 1)
-    names = some_sources(120)
+    names = some_sources(60)
     seen: list[int] = []
     with wqueue.Client(info_file=manager.info_file) as client:
         faults = demo.run(client, LIBRARY, names, output, seen.append, timeout_s=120)
@@ -101,13 +101,13 @@ def test_the_job_is_right_to_the_byte_with_any_number_of_workers(
 def test_workers_that_come_and_go_in_the_middle_cost_no_result(site: Site, output: Path) -> None:
     manager = site.start_manager(*GRACE)
     first, second = site.start_worker(manager), site.start_worker(manager)
-    names = some_sources(300)
+    names = some_sources(160)
     with wqueue.Client(info_file=manager.info_file) as client:
         job = demo.submit_counts(client, LIBRARY, names, output)
         wait_for_events(client, job, 30)
         site.start_worker(manager)
         assert first.stop() == 0
-        wait_for_events(client, job, 90)
+        wait_for_events(client, job, 70)
         second.kill()
         site.start_worker(manager)
         (summary,) = client.wait(job, 120)
@@ -197,14 +197,14 @@ def test_a_manager_that_ends_in_the_middle_costs_nothing(
     manager = site.start_manager(*GRACE)
     for _ in range(2):
         site.start_worker(manager, "--cores", 3)
-    names = some_sources(300)
+    names = some_sources(160)
     gated = Gated(tmp_path)
     with wqueue.Client(info_file=manager.info_file) as client, Follower(client) as follower:
         running = client.submit_array(gated.task(), count=3)
         gated.wait_for_starts(3)
         job = demo.submit_counts(client, LIBRARY, names, output)
         follower.follow(job)
-        wait_for_events(client, job, 60)
+        wait_for_events(client, job, 40)
         epoch = client.queue().epoch
         manager = restart(site, manager)
         (summary,) = client.wait(job, 120)
@@ -260,7 +260,7 @@ class Follower:
 def test_two_managers_and_their_workers_do_not_disturb_each_other(
     site: Site, tmp_path: Path
 ) -> None:
-    names = some_sources(120)
+    names = some_sources(60)
     with ExitStack() as stack:
         sides = []
         for side in ("left", "right"):
