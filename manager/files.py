@@ -17,6 +17,7 @@ import stat
 import struct
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from msgspec import Struct
@@ -50,6 +51,9 @@ IO_THREADS = 4
 CLOSE_TIMEOUT_S = 2.0
 """How long the end waits for each thread; a hung disk must not hold up the daemon."""
 
+PLACES_MAX = 8
+"""Files of equal content that are tried before it counts as missing."""
+
 _RESULT_SOURCE = struct.Struct(">16sQH")
 
 
@@ -80,7 +84,7 @@ class Files:
         self._uploads = Uploads(self._stored, shell, self._threads, self._puller)
         self._turns = Turns()
         self._descriptors = Descriptors()
-        self._in_place: dict[bytes, list[FileRef]] = {}
+        self._in_place: dict[bytes, dict[FileIdentity, int]] = {}
         for folder in (self._stored, self._paths.staging, self._paths.kept):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -101,15 +105,19 @@ class Files:
         """Let workers read these files: call it for each accepted or restored unfinished job."""
         for file in files:
             if file.in_place is not None:
-                self._in_place.setdefault(file.digest, []).append(file)
+                uses = self._in_place.setdefault(file.digest, {})
+                uses[file.in_place] = uses.get(file.in_place, 0) + 1
 
     def forget_job(self, files: Iterable[FileRef]) -> None:
         """Take back one `add_job`; files of other jobs stay."""
         for file in files:
-            known = self._in_place.get(file.digest, [])
-            if file in known:
-                known.remove(file)
-                if not known:
+            uses = self._in_place.get(file.digest, {})
+            if file.in_place is None or file.in_place not in uses:
+                continue
+            uses[file.in_place] -= 1
+            if not uses[file.in_place]:
+                del uses[file.in_place]
+                if not uses:
                     del self._in_place[file.digest]
 
     def declare(self, client: int, message: Declare, is_trusted: bool) -> None:
@@ -208,8 +216,8 @@ class Files:
         """Say where a file may lie: workers get inputs by content, clients finished outputs."""
         kind, name = slot.get.source[:1], slot.get.source[1:]
         if slot.peer.kind == "worker" and kind == b"d" and len(name) == 32:
-            refs = self._in_place.get(name, ())
-            places = [Place.of(ref.in_place) for ref in refs if ref.in_place is not None]
+            identities = islice(self._in_place.get(name, ()), PLACES_MAX)
+            places = [Place.of(identity) for identity in identities]
             return [*places, Place(stored_path(self._stored, name))]
         if slot.peer.kind == "client" and kind == b"r" and len(name) == _RESULT_SOURCE.size:
             job_uid, index, position = _RESULT_SOURCE.unpack(name)
