@@ -101,6 +101,11 @@ class Exchange:
         self._storing: dict[int, Request] = {}
         self._fetches: dict[int, Fetch] = {}
 
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is awaited but news of jobs."""
+        return not (self._unanswered or self._fetches or self._watches or self.outgoing)
+
     # --- what the client wants ----------------------------------------------------------------
 
     def next_number(self) -> int:

@@ -4,17 +4,21 @@ The manager tells how far each watched job is; records are pulled by cursor when
 what was asked for is in memory, however many tasks have ended.
 """
 
+import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from wqueue.exchange import Follower, Request
+from wqueue.exchange import Follower, Group, Request
+from wqueue.pace import Pace
 from wqueue.protocol.errors import RemoteProtocolError, WaitTimedOut
 from wqueue.protocol.messages import GetResults, Progress, Results, TaskRecord
 from wqueue.wire import Connection
 
 RECORDS_MAX = 1000
 """Records asked for at once; the manager gives fewer when they are large."""
+
+GATHER_S = 0.01
+"""Rest between looks at news in a steady stream of ended tasks."""
 
 ASKED_MAX = 200
 """Jobs whose records may be under way at once."""
@@ -71,6 +75,7 @@ class _News:
         self._jobs = jobs
         self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         self._follower = Follower()
+        self._pace = Pace(GATHER_S)
         with connection.lock:
             connection.exchange.follow(jobs, self._follower, asks_anew=asks_anew)
         connection.wake()
@@ -83,6 +88,11 @@ class _News:
     def wait(self) -> Iterable[Progress]:
         """Sleep until there is news or the time is over; raises what the watch was refused for."""
         follower = self._follower
+        now_s = time.monotonic()
+        rest_s = self._pace.rest_s(now_s)
+        if rest_s:
+            left_s = rest_s if self._deadline_s is None else max(0.0, self._deadline_s - now_s)
+            time.sleep(min(rest_s, left_s))
         self._connection.wait_for(
             lambda: bool(follower.news) or follower.error is not None, self._deadline_s
         )
@@ -96,9 +106,10 @@ class _News:
             raise self._follower.error
         return news.values()
 
-    def wait_for_records(self, request: Request) -> list[TaskRecord]:
-        """Wait for the answer to a GetResults. Raises refusals, and WaitTimedOut."""
-        return _records_of(self._connection, request, self._deadline_s)
+    def wait_for_answers(self, group: Group) -> None:
+        """Sleep until all requests of a group are answered. Raises WaitTimedOut."""
+        if not self._connection.wait_for(lambda: group.open == 0, self._deadline_s):
+            raise WaitTimedOut("the records did not come in time; ask again")
 
     def close(self) -> None:
         """Listen no more."""
@@ -130,28 +141,21 @@ class ResultStream:
         self._told: set[int] = set()
         self._open = dict.fromkeys(cursors)
         self._behind: dict[int, None] = {}
-        self._asked: deque[tuple[int, Request]] = deque()
 
     def __iter__(self) -> Iterator[TaskRecord]:
         jobs = list(self._cursors)
         news = _News(self._connection, jobs, self._timeout_s, asks_anew=not self._follow)
         try:
             while self._open:
-                if not self._asked and not self._behind:
-                    self._note(news.wait())
-                    if news.is_over:
-                        raise WaitTimedOut(
-                            f"{len(self._open)} jobs had not ended after {self._timeout_s:g} s; "
-                            "the work goes on"
-                        )
-                else:
-                    self._note(news.take())
-                self._ask()
-                if self._asked:
-                    job, request = self._asked.popleft()
-                    records = news.wait_for_records(request)
-                    self._take(job, records)
-                    self._ask()
+                self._note(news.take() if self._behind else news.wait())
+                if not self._behind and self._open and news.is_over:
+                    raise WaitTimedOut(
+                        f"{len(self._open)} jobs had not ended after {self._timeout_s:g} s; "
+                        "the work goes on"
+                    )
+                for job, records in self._round(news):
+                    self._cursors[job] = records[-1].event
+                    self._look(job)
                     yield from records
         finally:
             news.close()
@@ -172,24 +176,23 @@ class ResultStream:
         elif job in self._told:
             self._open.pop(job, None)
 
-    def _ask(self) -> None:
-        # One request per job at a time: the next one's cursor is in the answer to this one.
-        requests = []
-        busy = {job for job, _ in self._asked}
-        for job in [job for job in self._behind if job not in busy]:
-            if len(self._asked) == ASKED_MAX:
-                break
+    def _round(self, news: _News) -> Iterator[tuple[int, list[TaskRecord]]]:
+        # Asks for more of all jobs that have more, and waits for all answers in one go.
+        jobs = list(itertools.islice(self._behind, ASKED_MAX))
+        if not jobs:
+            return
+        group = Group()
+        requests = {}
+        limit = -(-RECORDS_MAX // len(jobs))
+        for job in jobs:
             del self._behind[job]
             number = self._connection.exchange.next_number()
-            request = Request(GetResults(number, job, self._cursors[job], RECORDS_MAX))
-            requests.append((number, request))
-            self._asked.append((job, request))
-        if requests:
-            self._connection.ask(requests)
-
-    def _take(self, job: int, records: list[TaskRecord]) -> None:
-        self._cursors[job] = records[-1].event
-        self._look(job)
+            message = GetResults(number, job, self._cursors[job], limit)
+            requests[number] = Request(message, group)
+        self._connection.ask(requests.items())
+        news.wait_for_answers(group)
+        for job, request in zip(jobs, requests.values(), strict=True):
+            yield job, _records_of(request)
 
 
 def pull(connection: Connection, job: int, cursor: int, events: int) -> Iterator[TaskRecord]:
@@ -198,17 +201,16 @@ def pull(connection: Connection, job: int, cursor: int, events: int) -> Iterator
         number = connection.exchange.next_number()
         request = Request(GetResults(number, job, cursor, RECORDS_MAX))
         connection.ask([(number, request)])
-        records = _records_of(connection, request, None)
+        connection.answer_of(request)
+        records = _records_of(request)
         cursor = records[-1].event
         yield from records
 
 
-def _records_of(
-    connection: Connection, request: Request, deadline_s: float | None
-) -> list[TaskRecord]:
-    reply = connection.answer_of(request, deadline_s)
-    if reply is None:
-        raise WaitTimedOut("the records did not come in time; ask again")
+def _records_of(request: Request) -> list[TaskRecord]:
+    if request.error is not None:
+        raise request.error
+    reply = request.reply
     if not isinstance(reply, Results) or not reply.records:
         # Records are only asked for where a Progress has said that there are some.
         raise RemoteProtocolError(f"the manager does not give the results it has: {reply!r:.200}")

@@ -8,6 +8,7 @@ whom it concerns.
 import contextlib
 import os
 import random
+import select
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ import zmq
 from wqueue._version import __version__
 from wqueue.exchange import Exchange, Reply, Request
 from wqueue.offers import Offers
+from wqueue.pace import Pace
 from wqueue.protocol.codec import CLIENT_FROM_MANAGER
 from wqueue.protocol.errors import (
     LocalProtocolError,
@@ -51,6 +53,9 @@ BACKOFF_FIRST_S = 0.1
 
 BACKOFF_MAX_S = 5.0
 """Longest pause between attempts to reconnect: somebody is waiting at a screen."""
+
+GATHER_S = 0.005
+"""Rest between looks at the socket while news stream in and nothing else is awaited."""
 
 DATA_PER_TURN_MAX = 4
 """Pieces of files sent before control has its turn again."""
@@ -97,6 +102,7 @@ class Connection:
         self._pid = os.getpid()
         self._resume_secret = os.urandom(32)
         self._session = 0
+        self._pace = Pace(GATHER_S)
         self._waiters: list[Waiter] = []
         self._data: deque[tuple[int, Data | GetFailed, bytes | None]] = deque()
         self._is_stopping = threading.Event()
@@ -288,6 +294,8 @@ class Connection:
     def _hear(
         self, link: Link[ClientFromManager], poller: zmq.Poller, timeout_ms: int | None
     ) -> None:
+        if timeout_ms is None and self.exchange.is_idle:
+            self._rest()
         ready = dict(poller.poll(timeout_ms))
         if self._wake_read.fileno() in ready:
             with contextlib.suppress(BlockingIOError):
@@ -305,6 +313,12 @@ class Connection:
                 self._wake_waiters()
         if link.state == "lost":
             raise LinkLost(link.reason or "the link was lost")
+
+    def _rest(self) -> None:
+        # Let news gather while only news can come; whoever wants to send ends the rest.
+        rest_s = self._pace.rest_s(time.monotonic())
+        if rest_s:
+            select.select([self._wake_read], [], [], rest_s)
 
     def _take(self, message: ClientFromManager, content: bytes | None) -> None:
         match message:
