@@ -55,6 +55,6 @@ def shown_bar() -> Iterator[Bar]:
 
 
 def _rest(standing: Standing) -> str:
-    running = f"{standing.running} running" if standing.running else ""
+    at_workers = f"{standing.at_workers} at workers" if standing.at_workers else ""
     failed = f"[red]{standing.failed} failed[/red]" if standing.failed else ""
-    return ", ".join(part for part in (running, failed) if part)
+    return ", ".join(part for part in (at_workers, failed) if part)

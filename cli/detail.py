@@ -1,6 +1,5 @@
 """The views of one job and of one task."""
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from wqueue.cli.amounts import show_mb, show_seconds
@@ -23,6 +22,8 @@ from wqueue.cli.views import (
     local_time,
     resources_sentence,
     task_fields,
+    under_way,
+    waiting,
 )
 from wqueue.protocol.errors import NoSuchTask
 from wqueue.protocol.messages import STDERR, STDOUT, JobRange, JobRow, TaskRecord, TaskRow, Usage
@@ -31,10 +32,8 @@ from wqueue.protocol.names import show
 if TYPE_CHECKING:
     from wqueue.client import Client
 
-INDEXES_MAX = 10_000
-"""Unfinished tasks whose indexes are asked for; of more, only the numbers are shown."""
-
-WAITING_STATES = ("blocked", "held", "ready")
+INDEXES_MAX = 1000
+"""Tasks at workers whose indexes are asked for: more would not fit on a line."""
 
 Pairs = list[tuple[str, str]]
 
@@ -46,14 +45,15 @@ def job_view(client: "Client", job: int, place: Place) -> View:
         raise NoSuchTask(f"there is no job {job}; see: {place.command('wq-status', '-J', '--all')}")
     row = found[0]
     failed = find_failures(client, [job], row.counts.failed)
-    indexes = _unfinished(client, row) | {"failed": compress(r.index for r in failed)}
+    reason = _why_waiting(client, row)
+    indexes = _at_workers(client, row) | {"failed": compress(r.index for r in failed)}
     failures = with_tails(client, failed)
     values = {
-        "job": job_fields(row),
+        "job": job_fields(row) | {"reason": reason or None},
         "indexes": {state: text or None for state, text in indexes.items()},
         "failures": failure_fields(failures),
     }
-    lines = pairs(_job_pairs(row, indexes), screen_width())
+    lines = pairs(_job_pairs(row, indexes, reason), screen_width())
     if failures:
         lines += ["", *failure_lines(failures, row.counts.failed)]
     return View(values, lines, [])
@@ -93,23 +93,31 @@ def task_view(client: "Client", wanted: JobRange, place: Place) -> View:
     return View({"task": values}, lines, [])
 
 
-def _unfinished(client: "Client", row: JobRow) -> dict[str, str]:
-    if row.count - row.counts.done - row.counts.canceled > INDEXES_MAX:
-        return {}
-    running: list[int] = []
-    waiting: list[int] = []
-    for task in islice(client.tasks([JobRange(row.job)], active_only=True), INDEXES_MAX):
-        (waiting if task.state in WAITING_STATES else running).append(task.index)
-    return {"running": compress(running), "waiting": compress(waiting)}
+def _at_workers(client: "Client", row: JobRow) -> dict[str, str]:
+    """Say which tasks workers have; the others are too many to name."""
+    indexes: dict[str, list[int]] = {"running": [], "assigned": []}
+    if under_way(row.counts):
+        for task in client.tasks([JobRange(row.job)], active_only=True, limit=INDEXES_MAX):
+            indexes["assigned" if task.state == "assigned" else "running"].append(task.index)
+    return {state: compress(chosen) for state, chosen in indexes.items()}
 
 
-def _job_pairs(row: JobRow, indexes: dict[str, str]) -> Pairs:
+def _why_waiting(client: "Client", row: JobRow) -> str:
+    """Say why the last task has not begun: tasks begin in order, and wait for the same."""
+    if not waiting(row.counts):
+        return ""
+    last = JobRange(row.job, row.count - 1, row.count - 1)
+    return next((task.reason for task in client.tasks([last], limit=1)), "")
+
+
+def _job_pairs(row: JobRow, indexes: dict[str, str], reason: str) -> Pairs:
     shown: Pairs = [
         ("Job", str(row.job)),
         ("State", row.state),
         ("Tasks", f"{row.count}: {count_sentence(row.counts)}"),
     ]
     shown += [(state.capitalize(), text) for state, text in indexes.items() if text]
+    shown += [("Waits for", reason)] if reason else []
     shown += [("Name", row.name)] if row.name else []
     shown += [("Tag", row.tag)] if row.tag else []
     shown += [

@@ -28,9 +28,11 @@ wq-status -W --json    the workers, for programs
 @click.argument("selectors", nargs=-1, metavar="[SELECTOR]...")
 @click.option("-Q", "--queue", is_flag=True, help="The queue in one line.")
 @click.option("-J", "--jobs", is_flag=True, help="A table of jobs.")
-@click.option("-T", "--tasks", is_flag=True, help="A table of tasks.")
+@click.option("-T", "--tasks", is_flag=True, help="A table of tasks, a line each.")
 @click.option("-W", "--workers", is_flag=True, help="A table of workers.")
-@click.option("--all", "everything", is_flag=True, help="Also jobs and tasks that have ended.")
+@click.option(
+    "--all", "everything", is_flag=True, help="All jobs and tasks, not only the active ones."
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -53,8 +55,9 @@ def command(
 ) -> None:
     """Show the queue and its active jobs, or what is asked for.
 
-    SELECTOR is a job (7), jobs (3-5), a task (7.3), tasks (7.0-99), "last" or "all". With
-    selectors, tables also list what has ended. MEMORY and DISK are in MB unless a unit is shown.
+    SELECTOR is a job (7), jobs (3-5), a task (7.3), tasks (7.0-99), "last" or "all". Without
+    selectors, -J lists jobs that have not ended and -T the tasks that workers have; with them, or
+    with --all, also what waits and what has ended.
     """
     chosen = [parse_selector(text) for text in selectors]
     is_plain = not (queue or jobs or tasks or workers)

@@ -12,14 +12,14 @@ class Standing(NamedTuple):
     total: int = 0
     ended: int = 0
     failed: int = 0
-    running: int = 0
+    at_workers: int = 0
 
     def sentence(self) -> str:
         """Say it in one line."""
         percent = 100 * self.ended // self.total if self.total else 0
         text = f"{self.ended} of {self.total} tasks ended ({percent} %)"
-        if self.running:
-            text += f", {self.running} running"
+        if self.at_workers:
+            text += f", {self.at_workers} at workers"
         if self.failed:
             text += f", {self.failed} failed"
         return text
@@ -38,11 +38,11 @@ class Tally:
 
     def standing(self) -> Standing:
         """Add up what is known."""
-        total = ended = failed = running = 0
+        total = ended = failed = at_workers = 0
         for counts in self.counts_of.values():
             ended_here = counts.done + counts.canceled
             ended += ended_here
             failed += counts.failed
-            running += under_way(counts)
+            at_workers += under_way(counts)
             total += ended_here + waiting(counts) + under_way(counts)
-        return Standing(total, ended, failed, running)
+        return Standing(total, ended, failed, at_workers)

@@ -97,8 +97,8 @@ def task_fields(row: TaskRow) -> Fields:
         "index": row.index,
         "state": "failed" if record is not None and is_failure(record) else row.state,
         "priority": row.priority,
-        "host": row.host or None,
-        "worker": row.worker or None,
+        "host": row.host or (record.host if record else "") or None,
+        "worker": row.worker or (record.worker if record else 0) or None,
         "command": show(row.command),
         **resources_fields(row.resources),
         "running_s": row.running_s,
@@ -200,7 +200,7 @@ def waiting(counts: Counts) -> int:
 
 
 def under_way(counts: Counts) -> int:
-    """Count the tasks that a worker has."""
+    """Count the tasks that a worker has, those it has not begun included, as Work Queue does."""
     return counts.assigned + counts.running + counts.retrieving + counts.unknown
 
 
@@ -231,7 +231,8 @@ def count_sentence(counts: Counts) -> str:
         (counts.done - counts.failed, "succeeded"),
         (counts.failed, "failed"),
         (counts.canceled, "canceled"),
-        (under_way(counts), "running"),
+        (under_way(counts) - counts.assigned, "running"),
+        (counts.assigned, "assigned"),
         (waiting(counts), "waiting"),
     ]
     return ", ".join(f"{number} {word}" for number, word in parts if number) or "none"

@@ -26,5 +26,5 @@ def test_lines_are_sparse_and_the_last_one_always_comes() -> None:
 
 def test_the_sentence_leaves_out_what_is_zero() -> None:
     assert Standing(4, 1).sentence() == "1 of 4 tasks ended (25 %)"
-    assert Standing(4, 1, 1, 2).sentence() == "1 of 4 tasks ended (25 %), 2 running, 1 failed"
+    assert Standing(4, 1, 1, 2).sentence() == "1 of 4 tasks ended (25 %), 2 at workers, 1 failed"
     assert Standing().sentence() == "0 of 0 tasks ended (0 %)"

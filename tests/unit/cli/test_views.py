@@ -141,7 +141,7 @@ def test_no_field_of_a_row_is_forgotten() -> None:
 
 
 def test_counts_are_said_without_those_that_are_zero() -> None:
-    assert count_sentence(COUNTS) == "8 succeeded, 2 failed, 15 running, 6 waiting"
+    assert count_sentence(COUNTS) == "8 succeeded, 2 failed, 11 running, 4 assigned, 6 waiting"
     assert count_sentence(Counts(canceled=3)) == "3 canceled"
     assert count_sentence(Counts()) == "none"
 
