@@ -18,7 +18,8 @@ KINDS = (
 class Options(Struct, frozen=True):
     """The size of a history and its mix of faults. Chances are per message, effect or commit.
 
-    `cut_off` is the chance that a worker whose link is lost cannot come back for `cut_off_s`.
+    `cut_off` is the chance that a worker whose link is lost cannot come back for `cut_off_s`;
+    `staging_s` is the longest time that outputs take to come in.
     """
 
     workers: int
@@ -34,6 +35,7 @@ class Options(Struct, frozen=True):
     manager_crash: float
     failed_commit: float
     task_s: float
+    staging_s: float
     faults_end_s: float
 
 
@@ -57,6 +59,7 @@ def draw_options(dice: Random) -> Options:
         manager_crash=chance(0.02),
         failed_commit=chance(0.1),
         task_s=dice.choice((0.01, 0.5, 5.0)),
+        staging_s=dice.choice((0.02, 5.0)),
         faults_end_s=dice.choice((5.0, 30.0, 120.0)),
     )
 
@@ -77,6 +80,7 @@ def big_options(workers: int, tasks: int) -> Options:
         manager_crash=0.0001,
         failed_commit=0.01,
         task_s=1.0,
+        staging_s=0.5,
         faults_end_s=60.0,
     )
 

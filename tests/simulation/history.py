@@ -107,7 +107,13 @@ class History:
             self._schedule.soon(self._start_manager, MANAGER_RESTART_S)
 
         manager = ManagerProcess(
-            self._schedule, self._faults, self._tables, self._checks, crashed, self._trace
+            self._schedule,
+            self._faults,
+            self._tables,
+            self._checks,
+            crashed,
+            self._trace,
+            self.options.staging_s,
         )
         if manager.is_alive:
             self._manager = manager

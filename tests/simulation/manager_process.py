@@ -71,7 +71,9 @@ class ManagerProcess:
         checks: Checks,
         on_crash: Callable[[], None],
         trace: Callable[[str], None],
+        staging_s: float,
     ) -> None:
+        self._staging_s = staging_s
         self.core = Core(SETTINGS)
         self.is_alive = True
         self._schedule = schedule
@@ -266,7 +268,7 @@ class ManagerProcess:
                 self._checks.staged(effect.attempt)
             self.handle(event)
 
-        self._schedule.soon(staged, 0.05)
+        self._schedule.soon(staged, self._staging_s)
 
     def _publish(self, effect: PublishOutputs) -> None:
         def published() -> None:
