@@ -28,6 +28,10 @@ from wqueue.worker.core import events
 from wqueue.worker.file_threads import FileThreads
 from wqueue.worker.poll import Poll
 
+LAST_WORDS_S = 0.3
+"""How long announcements are awaited when another link is lost: each door has a connection of its
+own, and a manager that stops says so on one while another is closed already."""
+
 GOODBYE_MS = 1000
 """How long the last messages may take to leave when the worker ends."""
 
@@ -71,6 +75,7 @@ class Wire:
         self._announce: AnnounceLink | None = None
         self._is_connected = False
         self._is_attached = False
+        self._is_failing = False
         self._for_task: list[TaskToManager] = []
         self._for_result: list[Result | Get | GetFailed] = []
 
@@ -134,7 +139,7 @@ class Wire:
     def _read_monitor(self, link: Links) -> None:
         link.read_monitor()
         if link.state == "lost":
-            self._lose(link.reason)
+            self._fail(link.reason)
         elif link.state == "up" and link is self._task and not self._is_connected:
             self._is_connected = True
             assert self._proven is not None, link.endpoint
@@ -148,6 +153,25 @@ class Wire:
                 self._lose(str(error))
                 return
             self._report(events.ResultsOpened(self._session))
+
+    def _fail(self, reason: str) -> None:
+        """Lose the session, but hear the manager out: it may have said why it goes."""
+        session = self._session
+        for read in (self._read_task, self._read_result, self._read_announce):
+            read()
+
+        def give_up() -> None:
+            if session == self._session and self._links():
+                self._lose(reason)
+
+        announce = self._announce
+        if announce is None or announce.state != "up":
+            give_up()
+        elif not self._is_failing:
+            self._is_failing = True
+            timer = threading.Timer(LAST_WORDS_S, lambda: self._threads.post(give_up))
+            timer.daemon = True
+            timer.start()
 
     def _lose(self, reason: str) -> None:
         session, was_connected = self._session, self._is_connected
@@ -167,7 +191,7 @@ class Wire:
             self._poll.forget(link.socket)
             link.close()
         self._task = self._result = self._announce = self._proven = None
-        self._is_connected = self._is_attached = False
+        self._is_connected = self._is_attached = self._is_failing = False
         self._for_task = []
         self._for_result = []
 
@@ -189,7 +213,8 @@ class Wire:
 
     def _read_task(self) -> None:
         link = self._task
-        assert link is not None
+        if link is None:
+            return
         session = self._session
         try:
             arrived = link.receive()
@@ -201,7 +226,8 @@ class Wire:
 
     def _read_announce(self) -> None:
         link = self._announce
-        assert link is not None
+        if link is None:
+            return
         session = self._session
         try:
             arrived = link.receive()
@@ -213,7 +239,8 @@ class Wire:
 
     def _read_result(self) -> None:
         link = self._result
-        assert link is not None
+        if link is None:
+            return
         session = self._session
         try:
             arrived = link.receive()
@@ -272,7 +299,7 @@ class Wire:
                 answers, self._for_result = self._for_result, []
                 self._result.send(answers)
         except LinkLost as error:
-            self._lose(str(error))
+            self._fail(str(error))
 
 
 def _portions(results: list[AttemptResult]) -> list[list[AttemptResult]]:
