@@ -231,11 +231,12 @@ class Site:
         state_dir: Path | None = None,
         is_awaited: bool = True,
         env: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
     ) -> Manager:
         """Start a manager on 127.0.0.1, by default on a free port, and wait until it is there.
 
         A second start with the same `name` uses the same state directory. With `is_awaited` False
-        the caller says what it waits for.
+        the caller says what it waits for. `prefix` is a command that runs the manager's.
         """
         state = state_dir or self.folder / f"state-{name}"
         defaults: list[object] = ["--state-dir", state, "--info-file", state / "info-for-test.json"]
@@ -245,7 +246,7 @@ class Site:
             defaults += ["--port", 0]
         manager = Manager(
             f"{name}-{len(self.programs)}",
-            self.command("manager", *defaults, *options),
+            [*prefix, *self.command("manager", *defaults, *options)],
             self.folder,
             self.env | (env or {}),
         )
