@@ -53,7 +53,7 @@ def blocks() -> list[tuple[bool, list[Step]]]:
 def normalized(line: str) -> str:
     """Take out what differs from run to run: numbers, sizes, times, hosts, paths and widths."""
     line = re.sub(r"(/[\w.+-]+){2,}/?", "PATH", line)
-    line = re.sub(r"\d+([.:,]\d+)*( ?(ms|s|min|h|kB|MB|GB|[kMGT]i?B))?\b", "N", line)
+    line = re.sub(r"\d+([.:,]\d+)*( ?(ms|s|min|h|kB|MB|GB|[kMGT]))?\b", "N", line)
     line = line.replace(os.uname().nodename, "HOST").replace("headnode", "HOST")
     return re.sub(r"[\s\-─━]+", " ", line).strip()
 
@@ -130,7 +130,7 @@ class Shell:
             WAIT_S,
             f"what the README shows of {step.command!r}",
         )
-        assert_alike([*step.shown, "..."], log.read_text(), step.command)
+        assert_alike(["...", *step.shown, "..."], log.read_text(), step.command)
 
     def close(self) -> None:
         for process, _, _ in reversed(self.others):
