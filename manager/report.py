@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from wqueue.manager.core.core import Core
 from wqueue.manager.core.events import Now
-from wqueue.manager.core.job import Job
+from wqueue.manager.core.job import Attempt, Job
 from wqueue.manager.core.scheduler import why_none
-from wqueue.manager.core.task import Attempt, Phase, TaskState
+from wqueue.manager.core.task import Phase, TaskState
 from wqueue.manager.core.worker import Worker, WorkerState
 from wqueue.protocol.messages import (
     Answer,
@@ -270,7 +270,7 @@ def _task_row(
     state = job.state(index)
     attempts = job.active.get(index, [])
     attempt = max(attempts, key=lambda a: a.phase) if attempts else None
-    worker = attempt.worker if attempt is not None else None
+    worker = reasons.core.state.worker_of(attempt) if attempt is not None else None
     template = job.spec.template
     return TaskRow(
         job=job.number,
@@ -324,13 +324,13 @@ class _Reasons:
     """Why the ready tasks of each job wait: asked once per job, since the answer is the same."""
 
     def __init__(self, core: Core) -> None:
-        self._core = core
+        self.core = core
         self._known: dict[int, str] = {}
 
     def of(self, job: Job, index: int) -> str:
         """Give the reason for one task."""
         if job.state(index) is not TaskState.READY:
-            return waiting_reason(self._core, job, index)
+            return waiting_reason(self.core, job, index)
         if job.number not in self._known:
-            self._known[job.number] = waiting_reason(self._core, job, index)
+            self._known[job.number] = waiting_reason(self.core, job, index)
         return self._known[job.number]

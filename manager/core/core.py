@@ -108,7 +108,7 @@ class Core:
             job.check()
             for attempts in job.active.values():
                 for attempt in attempts:
-                    worker = attempt.worker
+                    worker = state.worker_of(attempt)
                     assert worker is None or attempt.key in worker.attempts
         for worker in state.workers.values():
             worker.check()

@@ -1,4 +1,4 @@
-"""A job: one description, one byte of state per task, and records only of what deviates.
+"""A job and its attempts: one description, a byte per task, and objects only for what deviates.
 
 A million tasks that have not begun cost a million bytes and nothing else: the ready ones are a
 cursor over those never touched and a heap of those that came back.
@@ -7,11 +7,57 @@ cursor over those never touched and a heap of those that came back.
 import heapq
 from collections.abc import Sequence
 
-from wqueue.manager.core.task import FINAL_STATES, Attempt, TaskState, shown_state
-from wqueue.protocol.messages import Counts, FileRef, JobSpec
+from wqueue.manager.core.task import FINAL_STATES, MOVES, SHOWN, Cause, Phase, TaskState
+from wqueue.protocol.messages import AttemptResult, Counts, FileRef, JobSpec
 from wqueue.protocol.template import expand
 
 _READY_BYTE = bytes([TaskState.READY])
+
+
+class Attempt:
+    """One try of a task on one worker.
+
+    `worker_id` is empty when no worker is known to have it. `is_allocated` says that its resources
+    are taken out of the worker's room; a prefetched attempt waits without.
+    """
+
+    __slots__ = (
+        "index",
+        "is_allocated",
+        "is_result_repeated",
+        "is_taken_back",
+        "job",
+        "key",
+        "phase",
+        "result",
+        "retry_at_s",
+        "since_s",
+        "worker_id",
+    )
+
+    def __init__(self, key: bytes, job: "Job", index: int, worker_id: bytes, now_s: float):
+        self.key = key
+        self.job = job
+        self.index = index
+        self.worker_id = worker_id
+        self.phase = Phase.ASSIGNED
+        self.is_allocated = False
+        self.is_taken_back = False
+        self.is_result_repeated = False
+        self.retry_at_s = 0.0
+        self.result: AttemptResult | None = None
+        self.since_s = now_s
+
+    def move(self, cause: Cause) -> None:
+        """Make the move that the table holds for `cause`."""
+        self.phase = MOVES[self.phase, cause]
+
+
+def shown_state(attempts: list[Attempt]) -> TaskState:
+    """Read a task's state off its attempts; there must be one."""
+    if len(attempts) == 1:
+        return SHOWN[attempts[0].phase]
+    return SHOWN[max(attempt.phase for attempt in attempts)]
 
 
 class Job:

@@ -8,10 +8,10 @@ from wqueue.manager.core.events import (
     WorkerLost,
     WorkerRegistered,
 )
-from wqueue.manager.core.job import Job
+from wqueue.manager.core.job import Attempt, Job
 from wqueue.manager.core.limits import GONE_WORKERS_KEPT
 from wqueue.manager.core.state import State
-from wqueue.manager.core.task import Attempt, Cause, Phase
+from wqueue.manager.core.task import Cause, Phase
 from wqueue.manager.core.worker import Worker, WorkerState
 from wqueue.protocol import outcomes
 from wqueue.protocol.attempts import ATTEMPT_ID_BYTES, unpack_attempt
@@ -110,7 +110,9 @@ def _reconcile(state: State, worker: Worker, register: Register) -> tuple[list[b
             adopted.append(entry.attempt)
     for attempt in list(worker.attempts.values()):
         if attempt.key not in held and attempt.phase < Phase.FINISHED:
-            state.fail_attempt(attempt, "", _lost_result(attempt, "it never reached the worker"))
+            state.fail_attempt(
+                attempt, "", _lost_result(state, attempt, "it never reached the worker")
+            )
     return adopted, unwanted
 
 
@@ -118,8 +120,8 @@ def _adopt(state: State, worker: Worker, job: Job, index: int, entry: HeldAttemp
     attempt = job.find_attempt(index, entry.attempt)
     if attempt is None:
         attempt = state.adopt_attempt(entry.attempt, job, index, worker)
-    elif attempt.worker is not worker:
-        _take_over(attempt, worker)
+    elif attempt.worker_id != worker.worker_id:
+        state.hand_over(attempt, worker)
     attempt.move(_SEEN.get(entry.phase, Cause.SEEN_QUEUED))
     if entry.phase != "finished" and attempt.phase < Phase.FINISHED:
         worker.add(attempt)
@@ -129,17 +131,9 @@ def _adopt(state: State, worker: Worker, job: Job, index: int, entry: HeldAttemp
         _take_back_copies(state, job, index, attempt)
 
 
-def _take_over(attempt: Attempt, worker: Worker) -> None:
-    """A worker reports another process's attempt: it delivers what that one had finished."""
-    if attempt.worker is not None:
-        attempt.worker.remove(attempt)
-    attempt.worker = worker
-    worker.attempts[attempt.key] = attempt
-
-
 def _take_back_copies(state: State, job: Job, index: int, running: Attempt) -> None:
     for copy in job.active.get(index, []):
-        other = copy.worker
+        other = state.worker_of(copy)
         if copy is running or other is None or copy.phase is not Phase.ASSIGNED:
             continue
         if other.session and not copy.is_taken_back:
@@ -186,7 +180,7 @@ def on_returned(state: State, worker: Worker, message: Returned) -> None:
             continue
         if message.reason == "unknown_job":
             worker.known_jobs.pop(attempt.job.uid, None)
-        state.fail_attempt(attempt, "", _lost_result(attempt, f"returned: {message.reason}"))
+        state.fail_attempt(attempt, "", _lost_result(state, attempt, f"returned: {message.reason}"))
 
 
 def on_bye(state: State, worker: Worker, message: Bye) -> None:
@@ -269,7 +263,7 @@ def gone(state: State, worker: Worker, why: str, *, counts_as: str) -> None:
     for attempt in list(worker.attempts.values()):
         if attempt.phase >= Phase.RETRIEVING:
             continue  # its outputs may be here already; staging tells how it ends
-        state.fail_attempt(attempt, counts_as, _lost_result(attempt, why))
+        state.fail_attempt(attempt, counts_as, _lost_result(state, attempt, why))
     state.emit(WorkerLeft(state.next_record(), worker.worker_id))
     settle(state, worker)
     _forget_old(state)
@@ -296,7 +290,7 @@ def end_settling(state: State) -> None:
     state.scheduler.settled()
 
 
-def _lost_result(attempt: Attempt, why: str) -> AttemptResult:
-    worker = attempt.worker
+def _lost_result(state: State, attempt: Attempt, why: str) -> AttemptResult:
+    worker = state.worker_of(attempt)
     who = f"worker {worker.number} ({worker.host}): " if worker is not None else ""
     return AttemptResult(attempt.key, outcomes.WORKER_LOST, text=f"{who}{why}")

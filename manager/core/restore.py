@@ -7,10 +7,10 @@ them has come back or is given up: its dispatch may have been on its way when th
 import hashlib
 
 from wqueue.manager.core.events import AttemptStarted, Restored, StoredJob
-from wqueue.manager.core.job import Job
+from wqueue.manager.core.job import Attempt, Job
 from wqueue.manager.core.results import publish
 from wqueue.manager.core.state import State
-from wqueue.manager.core.task import Attempt, Cause, Phase
+from wqueue.manager.core.task import Cause, Phase
 from wqueue.manager.core.worker import Worker
 from wqueue.protocol.codec import decode_spec
 
@@ -58,7 +58,7 @@ def _take_job(state: State, stored: StoredJob) -> None:
         wall_s=added.submitted_wall_s,
         may_write=added.may_write,
     )
-    job.events = len(stored.ended)
+    job.events = stored.last_event
     job.ended_wall_s = stored.ended_wall_s
     job.is_canceled = stored.is_canceled
     job.is_restored = True
@@ -84,7 +84,7 @@ def _take_attempt(state: State, started: AttemptStarted) -> None:
     worker = state.workers.get(started.worker_id)
     if worker is None:
         return
-    attempt = Attempt(started.attempt, job, started.index, worker, state.now.monotonic_s)
+    attempt = Attempt(started.attempt, job, started.index, worker.worker_id, state.now.monotonic_s)
     attempt.move(Cause.LINK_LOST)
     worker.attempts[attempt.key] = attempt
     job.add_attempt(attempt)

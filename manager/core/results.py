@@ -17,11 +17,11 @@ from wqueue.manager.core.events import (
     StageOutputs,
     TaskPublishing,
 )
-from wqueue.manager.core.job import Job
+from wqueue.manager.core.job import Attempt, Job
 from wqueue.manager.core.limits import STAGING_RETRY_S
 from wqueue.manager.core.registration import find_task
 from wqueue.manager.core.state import State
-from wqueue.manager.core.task import Attempt, Cause, Phase
+from wqueue.manager.core.task import Cause, Phase
 from wqueue.manager.core.worker import Worker, WorkerState
 from wqueue.protocol import outcomes
 from wqueue.protocol.messages import (
@@ -56,11 +56,8 @@ def _take(state: State, worker: Worker, result: AttemptResult) -> None:
     attempt = job.find_attempt(index, key)
     if attempt is None:
         attempt = state.adopt_attempt(key, job, index, worker)
-    elif attempt.worker is not worker:
-        if attempt.worker is not None:
-            attempt.worker.remove(attempt)
-        attempt.worker = worker
-        worker.attempts[key] = attempt
+    elif attempt.worker_id != worker.worker_id:
+        state.hand_over(attempt, worker)
     _note_result(state, worker, attempt, result)
 
 
@@ -93,7 +90,8 @@ def _judge(state: State, attempt: Attempt) -> None:
         attempt.move(Cause.STAGING_BEGAN)
         job.refresh(index)
         attempt.is_result_repeated = False
-        session = attempt.worker.session if attempt.worker is not None else 0
+        worker = state.worker_of(attempt)
+        session = worker.session if worker is not None else 0
         state.emit(StageOutputs(session, job.number, index, attempt.key, staged))
         return
     _win(state, attempt, result)
@@ -106,7 +104,7 @@ def _may_retry(job: Job, index: int, result: AttemptResult) -> bool:
 
 
 def _retry(state: State, attempt: Attempt, result: AttemptResult) -> None:
-    worker = attempt.worker
+    worker = state.worker_of(attempt)
     kept = _without_inline(result)
     if worker is not None:
         worker.failed += 1
@@ -116,7 +114,7 @@ def _retry(state: State, attempt: Attempt, result: AttemptResult) -> None:
 
 def _win(state: State, attempt: Attempt, result: AttemptResult) -> None:
     """End the task by an attempt that has nothing to stage."""
-    worker = attempt.worker
+    worker = state.worker_of(attempt)
     session = worker.session if worker is not None else 0
     event = state.next_event(attempt.job)
     state.end_task(attempt, state.make_record(attempt, result, event))
@@ -235,7 +233,7 @@ def _staging_failed(state: State, attempt: Attempt, event: OutputsStaged) -> Non
 
 
 def _outputs_lost(state: State, attempt: Attempt, error: str) -> None:
-    worker = attempt.worker
+    worker = state.worker_of(attempt)
     if attempt.is_result_repeated and worker is not None and worker.session:
         _judge(state, attempt)
     elif worker is None or worker.state is WorkerState.GONE:
@@ -248,7 +246,7 @@ def _outputs_lost(state: State, attempt: Attempt, error: str) -> None:
 
 
 def _output_failed(state: State, attempt: Attempt, error: str) -> None:
-    worker = attempt.worker
+    worker = state.worker_of(attempt)
     result = _failed_result(attempt, error)
     event = state.next_event(attempt.job)
     state.end_task(attempt, state.make_record(attempt, result, event))
@@ -277,7 +275,7 @@ def on_published(state: State, event: OutputsPublished) -> None:
     task = replace(task, event=state.next_event(attempt.job))
     if event.error:
         task = _as_output_failed(task, event.error)
-    worker = attempt.worker
+    worker = state.worker_of(attempt)
     state.end_task(attempt, task)
     if worker is not None:
         state.acknowledge(worker.session, attempt.key, "recorded")

@@ -15,10 +15,10 @@ from wqueue.manager.core.events import (
     Send,
     TaskEnded,
 )
-from wqueue.manager.core.job import Job
+from wqueue.manager.core.job import Attempt, Job
 from wqueue.manager.core.limits import LOST_MAX, Settings
 from wqueue.manager.core.scheduler import Scheduler
-from wqueue.manager.core.task import Attempt, Phase, TaskState
+from wqueue.manager.core.task import Phase, TaskState
 from wqueue.manager.core.worker import Worker
 from wqueue.protocol import outcomes
 from wqueue.protocol.attempts import pack_attempt
@@ -105,7 +105,7 @@ class State:
         """Make the next attempt of a ready task at `worker`."""
         self._attempts_made += 1
         key = pack_attempt(job.uid, index, self.epoch, self._attempts_made)
-        attempt = Attempt(key, job, index, worker, self.now.monotonic_s)
+        attempt = Attempt(key, job, index, worker.worker_id, self.now.monotonic_s)
         job.add_attempt(attempt)
         job.tries[index] = job.tries.get(index, 0) + 1
         worker.add(attempt)
@@ -119,16 +119,29 @@ class State:
 
     def adopt_attempt(self, key: bytes, job: Job, index: int, worker: Worker | None) -> Attempt:
         """Take up an attempt that a worker reports and that is not known here."""
-        attempt = Attempt(key, job, index, worker, self.now.monotonic_s)
+        worker_id = worker.worker_id if worker is not None else b""
+        attempt = Attempt(key, job, index, worker_id, self.now.monotonic_s)
         job.add_attempt(attempt)
         job.tries[index] = job.tries.get(index, 0) + 1
         if worker is not None:
             worker.attempts[key] = attempt
         return attempt
 
+    def hand_over(self, attempt: Attempt, worker: Worker) -> None:
+        """Note that another worker process has an attempt: it delivers what an older one did."""
+        before = self.worker_of(attempt)
+        if before is not None:
+            before.remove(attempt)
+        attempt.worker_id = worker.worker_id
+        worker.attempts[attempt.key] = attempt
+
+    def worker_of(self, attempt: Attempt) -> Worker | None:
+        """Give the worker that has an attempt; None if none is known to have it."""
+        return self.workers.get(attempt.worker_id)
+
     def drop_attempt(self, attempt: Attempt) -> None:
         """Forget an attempt; its task is ready again unless something else speaks for it."""
-        worker = attempt.worker
+        worker = self.worker_of(attempt)
         if worker is not None:
             worker.remove(attempt)
             self.scheduler.worker_has_room(worker)
@@ -184,7 +197,7 @@ class State:
 
         While its outputs are being published it has no event yet: other tasks may end before.
         """
-        job, worker = attempt.job, attempt.worker
+        job, worker = attempt.job, self.worker_of(attempt)
         return TaskRecord(
             job=job.number,
             index=attempt.index,
@@ -205,7 +218,7 @@ class State:
     def end_task(self, attempt: Attempt, task: TaskRecord) -> None:
         """End a task by one of its attempts; the other attempts are canceled."""
         job, index = attempt.job, attempt.index
-        worker = attempt.worker
+        worker = self.worker_of(attempt)
         if worker is not None and task.outcome != outcomes.WORKER_LOST:
             succeeded = task.outcome == outcomes.SUCCEEDED
             worker.done += 1
@@ -231,7 +244,7 @@ class State:
             self.end_job(job, is_canceled=False)
 
     def _stop_attempt(self, attempt: Attempt, *, is_winner: bool) -> None:
-        worker = attempt.worker
+        worker = self.worker_of(attempt)
         self.retries.pop(attempt.key, None)
         if worker is None:
             return

@@ -14,9 +14,9 @@ from wqueue.manager.core.events import (
     StopRequested,
     TaskEnded,
 )
-from wqueue.manager.core.job import Job
+from wqueue.manager.core.job import Attempt, Job
 from wqueue.manager.core.state import State, progress_of
-from wqueue.manager.core.task import Attempt, Phase, TaskState
+from wqueue.manager.core.task import Phase, TaskState
 from wqueue.protocol import names, outcomes
 from wqueue.protocol.messages import (
     CancelTasks,

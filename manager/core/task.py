@@ -8,13 +8,6 @@ before a move is made.
 """
 
 from enum import Enum, IntEnum, auto
-from typing import TYPE_CHECKING
-
-from wqueue.protocol.messages import AttemptResult
-
-if TYPE_CHECKING:
-    from wqueue.manager.core.job import Job
-    from wqueue.manager.core.worker import Worker
 
 
 class TaskState(IntEnum):
@@ -87,7 +80,7 @@ MOVES: dict[tuple[Phase, Cause], Phase] = {
 """Every move an attempt may make. Its end (won, superseded, returned, canceled, worker gone) is
 its removal and possible from everywhere but PUBLISHING, where it has already won."""
 
-_SHOWN = {
+SHOWN = {
     Phase.AWAY: TaskState.UNKNOWN,
     Phase.ASSIGNED: TaskState.ASSIGNED,
     Phase.RUNNING: TaskState.RUNNING,
@@ -95,52 +88,6 @@ _SHOWN = {
     Phase.RETRIEVING: TaskState.RETRIEVING,
     Phase.PUBLISHING: TaskState.RETRIEVING,
 }
+"""What a task's state is while this is the phase of the attempt that has come furthest."""
 
 FINAL_STATES = (TaskState.DONE, TaskState.FAILED, TaskState.CANCELED)
-
-
-class Attempt:
-    """One try of a task on one worker.
-
-    `worker` is None when the worker is not known (it was forgotten, or the manager was started
-    anew and it has not come back). `is_allocated` says that its resources are taken out of the
-    worker's room; a prefetched attempt waits without.
-    """
-
-    __slots__ = (
-        "index",
-        "is_allocated",
-        "is_result_repeated",
-        "is_taken_back",
-        "job",
-        "key",
-        "phase",
-        "result",
-        "retry_at_s",
-        "since_s",
-        "worker",
-    )
-
-    def __init__(self, key: bytes, job: "Job", index: int, worker: "Worker | None", now_s: float):
-        self.key = key
-        self.job = job
-        self.index = index
-        self.worker = worker
-        self.phase = Phase.ASSIGNED
-        self.is_allocated = False
-        self.is_taken_back = False
-        self.is_result_repeated = False
-        self.retry_at_s = 0.0
-        self.result: AttemptResult | None = None
-        self.since_s = now_s
-
-    def move(self, cause: Cause) -> None:
-        """Make the move that the table holds for `cause`."""
-        self.phase = MOVES[self.phase, cause]
-
-
-def shown_state(attempts: list[Attempt]) -> TaskState:
-    """Read a task's state off its attempts; there must be one."""
-    if len(attempts) == 1:
-        return _SHOWN[attempts[0].phase]
-    return _SHOWN[max(attempt.phase for attempt in attempts)]

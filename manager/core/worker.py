@@ -2,9 +2,8 @@
 
 from enum import IntEnum
 
-from wqueue.manager.core.job import Job
+from wqueue.manager.core.job import Attempt, Job
 from wqueue.manager.core.limits import KNOWN_JOBS_MAX, PREFETCH_MAX, PREFETCH_S
-from wqueue.manager.core.task import Attempt
 from wqueue.protocol.messages import Register
 from wqueue.protocol.resources import Resources, Room
 
@@ -139,7 +138,9 @@ class Worker:
         """Assert that no more is taken than offered and that the lists agree."""
         taken = Room(self.room.total)
         for attempt in self.attempts.values():
-            assert attempt.worker is self, f"attempt of another worker at {self.number}"
+            assert attempt.worker_id == self.worker_id, (
+                f"attempt of another worker at {self.number}"
+            )
             if attempt.is_allocated:
                 taken.take(attempt.job.spec.template.resources)
             assert not (attempt.is_allocated and attempt.key in self.queued)

@@ -104,6 +104,7 @@ class Tables:
             lost=counts["lost"],
             failures=counts["failure"],
             failed_indexes=failed_indexes,
+            last_event=rows[-1].event if rows else 0,
         )
 
 
