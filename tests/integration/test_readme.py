@@ -167,3 +167,18 @@ def test_every_tool_and_option_that_the_readme_names_exists(programs: Path) -> N
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", command):
             if len(set(tools)) == 1 and "sbatch" not in line:
                 assert option in helps[tools[0]], f"{tools[0]} has no {option}: {line}"
+
+
+def test_every_message_that_the_readme_explains_is_one_of_ours() -> None:
+    table = (ROOT / "README.md").read_text().partition("## When something is wrong")[2]
+    messages = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    assert len(messages) > 10
+    sources = " ".join(
+        path.read_text()
+        for room in ("protocol", "manager", "worker", "client", "cli")
+        for path in (ROOT / room).rglob("*.py")
+    )
+    spoken = re.sub(r'"\s*\n\s*f?"', "", sources)
+    for message in messages:
+        fixed = re.sub(r"HOST:PORT| \d+", "", message).strip()
+        assert fixed in spoken, f"no source says {fixed!r}"
