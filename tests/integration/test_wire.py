@@ -26,6 +26,7 @@ from wqueue.protocol.messages import (
     Progress,
     Reattach,
     Register,
+    ToManagerBatch,
     WorkerHeartbeat,
 )
 from wqueue.protocol.resources import Resources
@@ -218,6 +219,27 @@ def test_a_dropped_peer_gets_the_last_words_and_is_not_heard_any_more(rig: Rig) 
     rig.wire.expire(rig.now_s)
     rig.turn_until(lambda: link.state == "lost")
     rig.turn_until(lambda: rig.lost)
+
+
+def test_a_peer_that_takes_nothing_more_is_cut_without_blocking(rig: Rig) -> None:
+    _, other_link = registered(rig)
+    peer, proven = rig.admit()
+    deaf = rig.peers_context.socket(zmq.DEALER)
+    try:
+        deaf.rcvhwm = 1
+        deaf.curve_serverkey = proven.manager_key
+        deaf.curve_publickey = proven.public_key
+        deaf.curve_secretkey = proven.secret_key
+        deaf.connect(proven.endpoints["task"])
+        deaf.send(codec.encode_batch(ToManagerBatch(proven.token_tag, 1), [REGISTER]))
+        rig.turn_until(lambda: rig.heard)
+        for _ in range(5000):
+            rig.wire.send(peer, Cancel([bytes(36)] * 1000))
+            rig.turn()
+        rig.turn_until(lambda: rig.lost == [peer])
+        assert other_link.state == "up"
+    finally:
+        deaf.close(linger=0)
 
 
 def test_cutting_one_peer_leaves_the_others(rig: Rig) -> None:
