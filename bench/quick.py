@@ -93,7 +93,7 @@ def many(client: wqueue.Client, count: int, meter: Meter) -> Figures:
 
 def one_by_one(client: wqueue.Client) -> Figures:
     """W3: submit one `true`, wait for it, and again."""
-    times = []
+    times: list[float] = []
     for _ in range(W3_COUNT):
         begun = time.perf_counter()
         client.submit(wqueue.Task([TRUE])).wait()
@@ -104,7 +104,7 @@ def one_by_one(client: wqueue.Client) -> Figures:
 def while_busy(client: wqueue.Client) -> Figures:
     """Time single submissions, each answered after its commit, while an array keeps all busy."""
     array = client.submit_array(wqueue.Task([TRUE]), count=BUSY_COUNT)
-    times = []
+    times: list[float] = []
     while len(times) < W3_COUNT and not array.summary().is_ended:
         begun = time.perf_counter()
         client.submit(wqueue.Task([TRUE]), watch=False)

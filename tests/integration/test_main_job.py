@@ -270,7 +270,7 @@ def test_two_managers_and_their_workers_do_not_disturb_each_other(
             folder = tmp_path / f"output-{side}"
             folder.mkdir()
             sides.append((client, names[side == "left" :: 2], folder))
-        jobs = [demo.submit_counts(client, LIBRARY, *rest) for client, *rest in sides]
+        jobs = [demo.submit_counts(client, LIBRARY, part, folder) for client, part, folder in sides]
         for (client, part, folder), job in zip(sides, jobs, strict=True):
             (summary,) = client.wait(job, 120)
             assert summary.all_succeeded
