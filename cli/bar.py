@@ -41,7 +41,7 @@ class Bar:
 def shown_bar() -> Iterator[Bar]:
     """Draw a bar on stderr while the block runs."""
     drawn = RichProgress(
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[news]}"),

@@ -17,6 +17,7 @@ from wqueue.cli.views import (
     job_fields,
     queue_fields,
     task_fields,
+    waiting,
     with_use,
     worker_fields,
 )
@@ -57,6 +58,8 @@ def listing(client: "Client", wanted: Wanted, selectors: Sequence[Selector]) -> 
         blocks.append(_table(QUEUE_COLUMNS, [values["queue"]]))
         if row.store_error:
             notes.append(f"the manager cannot write its journal: {row.store_error}")
+        if waiting(row.counts) and not row.workers:
+            notes.append(f"there are no workers; start some: wq-worker {row.host} {row.port}")
     if wanted.jobs:
         values["jobs"] = _jobs(client, scope)
         if values["jobs"] or not wanted.queue:

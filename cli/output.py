@@ -79,12 +79,12 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[st
 
 
 def pairs(rows: Sequence[tuple[str, str]], width: int) -> list[str]:
-    """Lay out names and values, one pair a line; a state gets its colour."""
+    """Lay out names and values, one pair a line; the value of State gets its colour."""
     name_width = max((text_width(name) for name, _ in rows), default=0)
     room = max(20, width - name_width - len(GAP))
     return [
         f"{name}{' ' * (name_width - text_width(name))}{GAP}"
-        + coloured(cut_middle(one_line(value), room), value.partition(" ")[0])
+        + coloured(cut_middle(one_line(value), room), value if name == "State" else "")
         for name, value in rows
     ]
 

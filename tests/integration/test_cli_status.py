@@ -250,6 +250,41 @@ SCHEMA: dict[str, dict[str, Any]] = {
 """wqueue.status/1: the keys of each row and the type they have in the scene (None: null there)."""
 
 
+def test_every_way_to_name_the_manager_finds_it(scene: Scene) -> None:
+    site, manager = scene.desk.site, scene.desk.manager
+    state = manager.state_dir
+    named = Path(site.env["XDG_STATE_HOME"]) / "wqueue" / "nick"
+    named.parent.mkdir(exist_ok=True)
+    named.symlink_to(state)
+    address = f"127.0.0.1:{manager.port}"
+    secret = state / "password"
+    for options in (
+        ["--info-file", manager.info_file],
+        ["--state-dir", state],
+        ["-M", "nick"],
+        ["--name", "nick"],
+        ["--manager", address, "--password-file", secret],
+        ["--manager", address],
+    ):
+        ran = site.run("status", "-Q", *options)
+        assert (ran.returncode, ran.stderr) == (0, ""), options
+    for environ in (
+        {"WQ_INFO_FILE": str(manager.info_file)},
+        {"WQ_STATE_DIR": str(state)},
+        {"WQ_NAME": "nick"},
+        {"WQ_MANAGER": address, "WQ_PASSWORD_FILE": str(secret)},
+    ):
+        assert site.run("status", "-Q", env=environ).returncode == 0, environ
+
+
+def test_a_queue_without_workers_says_how_to_start_one(tmp_path: Path) -> None:
+    with new_desk(tmp_path, workers=0) as desk:
+        desk.submit("--", "true")
+        ran = desk.run("status")
+        assert f"wq-worker 127.0.0.1 {desk.manager.port}" in ran.stderr
+        assert "no worker" in desk.run("status", 1).stdout
+
+
 def test_json_has_the_keys_and_types_of_its_schema(scene: Scene) -> None:
     value = scene.desk.status("-Q", "-J", "-T", "-W", scene.done)
     assert value["schema"] == "wqueue.status/1"
