@@ -136,6 +136,21 @@ def test_all_that_is_active_can_be_canceled(desk: Desk, go: Path) -> None:
     assert desk.run("wait", *jobs).returncode == 1
 
 
+def test_who_waits_outlives_the_manager_and_is_told(tmp_path: Path) -> None:
+    with new_desk(tmp_path) as desk:
+        go = tmp_path / "go"
+        job = desk.submit("--array", "4", "--", until_go(go))
+        waiter = desk.start("wait", "--progress", job)
+        waiter.wait_for_line("of 4 tasks ended")
+        desk.manager.kill_all()
+        waiter.wait_for_line("connection to the manager: lost")
+        desk.site.start_manager()
+        waiter.wait_for_line("connection to the manager: connected")
+        go.touch()
+        assert waiter.wait() == 0
+        assert f"job {job}: 4 tasks: 4 succeeded" in waiter.output()
+
+
 def test_shutdown_ends_the_manager_and_its_workers(tmp_path: Path) -> None:
     with new_desk(tmp_path) as desk:
         wait_until(lambda: desk.status("-W")["workers"], what="the worker")
