@@ -13,6 +13,7 @@ from wqueue.protocol.template import expand, has_placeholder
 from wqueue.task_array import Array
 
 _WORD = re.compile(rb"\{(?://|/\.|[/.#1]?)\}|/")
+_MAY_BE_ABSOLUTE = (b"{}", b"{1}", b"{.}", b"{//}")
 _WITHOUT_FOLDERS = {b"{}": b"{/}", b"{1}": b"{/}", b"{.}": b"{/.}"}
 
 
@@ -30,9 +31,12 @@ def absolute(local: bytes, folder: bytes, array: Array | None) -> bytes:
 
 def is_absolute(local: bytes, array: Array | None) -> bool:
     """Tell whether a local name, or what a template becomes, is absolute. Raises UsageError."""
-    if array is None or not local.startswith(b"{") or not has_placeholder(local):
+    if array is None or not local.startswith(_MAY_BE_ABSOLUTE):
         return local.startswith(b"/")
-    kinds = {expand(local, value, index).startswith(b"/") for index, value in array.checked()}
+    # Only behind an empty value does the rest of the template decide; to fill it in costs more.
+    kinds = {
+        (value or expand(local, value, index)).startswith(b"/") for index, value in array.checked()
+    }
     if len(kinds) > 1:
         raise UsageError(
             f"{show(local)} is an absolute path for some values and a relative one for others; "

@@ -88,16 +88,16 @@ class Task(Struct, frozen=True):
     def __post_init__(self) -> None:
         """Refuse what makes no sense, with UsageError."""
         _check_command(self.command)
-        self.resources()
+        if not self._is_plain():
+            self.resources()
         if self.inputs:
             _check_list("inputs", self.inputs)
         if self.outputs:
             _check_list("outputs", self.outputs)
         if self.env:
             _check_env(self.env)
-        for what, word in (("name", self.name), ("tag", self.tag), ("category", self.category)):
-            if len(word) > WORD_MAX:
-                raise UsageError(f"the {what} has {len(word)} characters; {WORD_MAX} are allowed")
+        if len(self.name) + len(self.tag) + len(self.category) > WORD_MAX:
+            _check_words(name=self.name, tag=self.tag, category=self.category)
         if self.features:
             _check_features(self.features)
         if not math.isfinite(self.priority):
@@ -107,7 +107,7 @@ class Task(Struct, frozen=True):
 
     def resources(self) -> Resources:
         """Give the needs as the wire has them: cores in thousandths, the rest rounded up."""
-        if self.cores == 1 and not (self.memory_mb or self.disk_mb or self.gpus or self.named):
+        if self._is_plain():
             return _ONE_CORE
         return Resources(
             _whole("cores", self.cores, MILLI),
@@ -116,6 +116,9 @@ class Task(Struct, frozen=True):
             _whole("gpus", self.gpus),
             {name: _whole(name, amount) for name, amount in self.named.items()},
         )
+
+    def _is_plain(self) -> bool:
+        return self.cores == 1 and not (self.memory_mb or self.disk_mb or self.gpus or self.named)
 
     def input_list(self) -> list[InputFile | InputBuffer]:
         """Give the inputs in their long form."""
@@ -131,6 +134,9 @@ class Task(Struct, frozen=True):
 
 
 _ONE_CORE = Resources()
+
+# Unions are made anew each time they are written down, and a Task is checked ten thousand times.
+_TEXT = (str, bytes)
 
 
 def parse_input(text: Text) -> InputFile:
@@ -168,32 +174,29 @@ def _output(entry: Output) -> OutputFile:
 
 
 def _check_command(command: Text | Sequence[Path]) -> None:
-    if isinstance(command, str | bytes):
+    if isinstance(command, _TEXT):
         _check_word("the command", command)
         if not command.strip():
             raise UsageError("the command is empty")
         return
     if not isinstance(command, Sequence):
         raise UsageError(f"the command is a {type(command).__name__}, not a str or a list")
-    words = [_word(word) for word in command]
-    if not words or not words[0]:
+    if not command or not command[0]:
         raise UsageError("the command is empty")
-    for word in words:
+    for word in command:
         _check_word("a word of the command", word)
 
 
-def _word(word: object) -> bytes:
-    if not isinstance(word, str | bytes | os.PathLike):
-        raise UsageError(f"a word of the command is {word!r}; write it as a str")
-    return os.fsencode(word)
-
-
-def _check_word(what: str, word: Text) -> None:
-    text = os.fsencode(word)
-    if b"\0" in text:
+def _check_word(what: str, word: object) -> None:
+    if not isinstance(word, _TEXT):
+        if not isinstance(word, os.PathLike):
+            raise UsageError(f"{what} is {word!r}; write it as a str")
+        word = os.fsencode(word)
+    if "\0" in word if isinstance(word, str) else b"\0" in word:
         raise UsageError(f"{what} holds a NUL character")
-    if len(text) >= STRING_MAX_BYTES:
-        raise UsageError(f"{what} has {len(text)} bytes; put it into a script file")
+    # Most words are far too short to be counted in bytes.
+    if len(word) >= STRING_MAX_BYTES // 4 and len(os.fsencode(word)) >= STRING_MAX_BYTES:
+        raise UsageError(f"{what} has {len(os.fsencode(word))} bytes; put it into a script file")
 
 
 def _check_list(what: str, files: object) -> None:
@@ -213,6 +216,12 @@ def _check_env(env: Mapping[str, Text]) -> None:
             raise UsageError(
                 f"the environment variable {name} has {len(text)} bytes; put them into a file"
             )
+
+
+def _check_words(**words: str) -> None:
+    for what, word in words.items():
+        if len(word) > WORD_MAX:
+            raise UsageError(f"the {what} has {len(word)} characters; {WORD_MAX} are allowed")
 
 
 def _check_features(features: Sequence[str]) -> None:
