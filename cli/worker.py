@@ -1,5 +1,6 @@
 """wq-worker: run tasks for a manager on this machine."""
 
+import contextlib
 from typing import NoReturn
 
 import click
@@ -140,7 +141,9 @@ def _count(text: str | None) -> int | None:
 
 def _say(level: str, text: str) -> None:
     prefix = "" if level == "info" else f"{level}: "
-    click.echo(f"wq-worker: {prefix}{text}")
+    # Nobody may be listening any more; tasks do not suffer for that.
+    with contextlib.suppress(OSError):
+        click.echo(f"wq-worker: {prefix}{text}")
 
 
 if __name__ == "__main__":

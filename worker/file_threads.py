@@ -43,13 +43,8 @@ class FileThreads:
         def whole() -> None:
             try:
                 result = work()
-            except BaseException as error:
-                failure = error
-
-                def fail() -> None:
-                    raise failure
-
-                self.post(fail)
+            except Exception as error:
+                self.fail(error)
             else:
                 self.post(lambda: then(result))
 
@@ -61,6 +56,14 @@ class FileThreads:
         with self._lock, contextlib.suppress(BlockingIOError):
             if not self._is_closed:
                 os.eventfd_write(self._wake, 1)
+
+    def fail(self, error: Exception) -> None:
+        """Have `error` raised in the loop's thread: it is a bug."""
+
+        def throw() -> None:
+            raise error
+
+        self.post(throw)
 
     def deliver(self) -> None:
         """Do in the loop's thread what is to be done there."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import signal
 import time
 from collections import deque
@@ -68,7 +69,7 @@ def run(options: Options, say: Say) -> int:
     wake = _catch_signals(stop_signals)
     if options.dies_with_parent:
         _die_with_parent()
-    found = _first_look(options, stop_signals, say)
+    found = _first_look(options, stop_signals, wake, say)
     if found is None:
         return 0
     credential, server_id = found
@@ -141,7 +142,7 @@ def _settings(options: Options, machine: Machine, workdir: Workdir, spent_s: flo
 
 
 def _first_look(
-    options: Options, stop_signals: deque[str], say: Say
+    options: Options, stop_signals: deque[str], wake: int, say: Say
 ) -> tuple[Credential, bytes] | None:
     """Find the credential and the server id; wait for a manager that is not there yet.
 
@@ -165,7 +166,8 @@ def _first_look(
             if not has_complained:
                 has_complained = True
                 say("warning", f"{error}; trying again for up to {options.connect_timeout_s:g} s")
-            time.sleep(min(delay_s, left_s))
+            # Not sleep(): a signal shall be heard at once.
+            select.select([wake], [], [], min(delay_s, left_s))
             delay_s = min(BACK_OFF_MAX_S, delay_s * 2)
     return None
 

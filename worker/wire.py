@@ -97,6 +97,9 @@ class Wire:
                 failure = events.ConnectFailed(session, error.code, str(error), error.exit_code)
                 self._threads.post(lambda: self._dialled(failure))
                 return
+            except Exception as error:
+                self._threads.fail(error)
+                return
             self._threads.post(lambda: self._open(session, proven, address))
 
         threading.Thread(target=run, name="dial", daemon=True).start()

@@ -179,6 +179,12 @@ def test_a_manager_that_comes_later_is_found(site: Site) -> None:
     wait_for_worker(worker)
 
 
+def test_it_can_be_stopped_while_it_waits_for_a_manager(site: Site) -> None:
+    worker = site.start("worker", "--state-dir", site.folder / "nothing-here")
+    worker.wait_for_line("trying again")
+    assert worker.stop(10.0) == 0
+
+
 def test_a_wrong_password_is_one_line_and_exit_code_4(site: Site, manager: Manager) -> None:
     other = site.start_manager(name="other")
     password = other.state_dir / "password"

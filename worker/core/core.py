@@ -13,56 +13,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from wqueue.protocol import messages as m
 from wqueue.protocol.errors import ManagerUnreachable, error_from_wire
-from wqueue.protocol.messages import (
-    Bye,
-    Cancel,
-    Describe,
-    Dispatch,
-    Forget,
-    Leave,
-    ManagerHeartbeat,
-    Reattach,
-    Refusal,
-    Register,
-    Registered,
-    ResultAck,
-    Returned,
-    Started,
-    Stopping,
-    TakeBack,
-    TaskToManager,
-    WorkerHeartbeat,
-)
+from wqueue.worker.core import events as e
 from wqueue.worker.core.attempt import AttemptStatistics
 from wqueue.worker.core.cache import Cache, CacheStatistics
-from wqueue.worker.core.events import (
-    Acknowledge,
-    Append,
-    Began,
-    Collected,
-    Connected,
-    ConnectFailed,
-    Effect,
-    Event,
-    Exit,
-    FileFailed,
-    FilesCached,
-    Heard,
-    LinkLost,
-    Measured,
-    Note,
-    OpenResults,
-    Remove,
-    Reported,
-    Restored,
-    ResultsOpened,
-    Resumed,
-    SendResults,
-    SendTask,
-    StopRequested,
-    Ticked,
-)
 from wqueue.worker.core.holdings import Holdings
 from wqueue.worker.core.session import LOST_SPREAD_S, Session
 from wqueue.worker.core.settings import Settings
@@ -111,44 +66,44 @@ class Core:
         self._ends_s = None if settings.wall_time_s is None else now_s + settings.wall_time_s
         self._load = 0.0
         self._disk_free_mb = 0
-        self._handlers: dict[type, Callable[[Any, float, list[Effect]], None]] = {
-            Restored: self._restored,
-            Connected: self._connected,
-            ConnectFailed: self._connect_failed,
-            ResultsOpened: self._results_opened,
-            LinkLost: self._link_lost,
-            Heard: self._heard,
-            FilesCached: self._files_cached,
-            FileFailed: self._file_failed,
-            Reported: self._reported,
-            Collected: self._collected,
-            Measured: self._measured,
-            Ticked: self._ticked,
-            Resumed: self._resumed,
-            StopRequested: self._stop_requested,
+        self._handlers: dict[type, Callable[[Any, float, list[e.Effect]], None]] = {
+            e.Restored: self._restored,
+            e.Connected: self._connected,
+            e.ConnectFailed: self._connect_failed,
+            e.ResultsOpened: self._results_opened,
+            e.LinkLost: self._link_lost,
+            e.Heard: self._heard,
+            e.FilesCached: self._files_cached,
+            e.FileFailed: self._file_failed,
+            e.Reported: self._reported,
+            e.Collected: self._collected,
+            e.Measured: self._measured,
+            e.Ticked: self._ticked,
+            e.Resumed: self._resumed,
+            e.StopRequested: self._stop_requested,
         }
-        self._listeners: dict[type, Callable[[Any, float, list[Effect]], None]] = {
-            Registered: self._hear_registered,
-            Describe: self._hear_describe,
-            Forget: self._hear_forget,
-            Dispatch: self._hear_dispatch,
-            Cancel: self._hear_cancel,
-            TakeBack: self._hear_take_back,
-            Leave: self._hear_leave,
-            Reattach: self._hear_reattach,
-            Refusal: self._hear_refusal,
-            ResultAck: self._hear_result_ack,
-            ManagerHeartbeat: self._hear_nothing,
-            Stopping: self._hear_stopping,
+        self._listeners: dict[type, Callable[[Any, float, list[e.Effect]], None]] = {
+            m.Registered: self._hear_registered,
+            m.Describe: self._hear_describe,
+            m.Forget: self._hear_forget,
+            m.Dispatch: self._hear_dispatch,
+            m.Cancel: self._hear_cancel,
+            m.TakeBack: self._hear_take_back,
+            m.Leave: self._hear_leave,
+            m.Reattach: self._hear_reattach,
+            m.Refusal: self._hear_refusal,
+            m.ResultAck: self._hear_result_ack,
+            m.ManagerHeartbeat: self._hear_nothing,
+            m.Stopping: self._hear_stopping,
         }
 
     # --- the door -------------------------------------------------------------------------------
 
-    def handle(self, event: Event, now_s: float) -> list[Effect]:
+    def handle(self, event: e.Event, now_s: float) -> list[e.Effect]:
         """Take one event in at monotonic time `now_s` and give what is wanted now."""
         if self._is_over:
             return []
-        out: list[Effect] = []
+        out: list[e.Effect] = []
         self._handlers[type(event)](event, now_s, out)
         if not self._is_over:
             self._settle(now_s, out)
@@ -195,7 +150,7 @@ class Core:
 
     # --- after each event -----------------------------------------------------------------------
 
-    def _settle(self, now_s: float, out: list[Effect]) -> None:
+    def _settle(self, now_s: float, out: list[e.Effect]) -> None:
         holdings = self._holdings
         if self._leaving is None:
             holdings.start_ready(now_s, out)
@@ -210,57 +165,57 @@ class Core:
         if self._leaving is not None:
             self._end_if_done(self._leaving, now_s, out)
 
-    def _flush(self, now_s: float, out: list[Effect]) -> None:
+    def _flush(self, now_s: float, out: list[e.Effect]) -> None:
         holdings = self._holdings
         if holdings.started:
-            self._tell(Started(holdings.started), out)
+            self._tell(m.Started(holdings.started), out)
             holdings.started = []
         if holdings.finished:
             finished, holdings.finished = holdings.finished, []
-            out.append(Append(finished))
+            out.append(e.Append(finished))
             self._send_results([f.result for f in finished], out)
         if holdings.repeated:
             repeated, holdings.repeated = holdings.repeated, []
             results = [holdings.result(attempt, now_s) for attempt in repeated]
             self._send_results([r for r in results if r is not None], out)
         if holdings.removed:
-            out.append(Remove(holdings.removed))
+            out.append(e.Remove(holdings.removed))
             holdings.removed = []
         if holdings.returned:
             for reason, attempts in holdings.returned.items():
-                self._tell(Returned(attempts, reason), out)
+                self._tell(m.Returned(attempts, reason), out)
             holdings.returned = {}
 
-    def _tell(self, message: TaskToManager, out: list[Effect]) -> None:
+    def _tell(self, message: m.TaskToManager, out: list[e.Effect]) -> None:
         # Without a session it need not be told: the next inventory speaks for itself.
         if self._session.is_up:
-            out.append(SendTask(self._session.number, message))
+            out.append(e.SendTask(self._session.number, message))
 
-    def _send_results(self, results: list[Any], out: list[Effect]) -> None:
+    def _send_results(self, results: list[Any], out: list[e.Effect]) -> None:
         if self._session.has_results and results:
-            out.append(SendResults(self._session.number, results))
+            out.append(e.SendResults(self._session.number, results))
 
     # --- the session ----------------------------------------------------------------------------
 
-    def _restored(self, event: Restored, now_s: float, out: list[Effect]) -> None:
+    def _restored(self, event: e.Restored, now_s: float, out: list[e.Effect]) -> None:
         self._holdings.restore(event.results, now_s)
         self._cache.restore(event.cached)
         self._cache.evict(out)
         self._session.connect(0.0, out)
 
-    def _connected(self, event: Connected, now_s: float, out: list[Effect]) -> None:
+    def _connected(self, event: e.Connected, now_s: float, out: list[e.Effect]) -> None:
         session = self._session
         if event.session != session.number:
             return
         session.connected(event.epoch, event.address, now_s)
         if session.is_rolled_back:
             text = f"epoch {event.epoch} is older than {session.epoch_seen}: its store was rolled"
-            out.append(Note("warning", f"{text} back; nothing is discarded on its word"))
+            out.append(e.Note("warning", f"{text} back; nothing is discarded on its word"))
         # Descriptions are told anew in each session.
         self._holdings.forget_jobs()
         settings = self._settings
         left_s = None if self._ends_s is None else max(0.0, self._ends_s - now_s)
-        register = Register(
+        register = m.Register(
             settings.resume_secret,
             session.number,
             settings.resources,
@@ -276,9 +231,9 @@ class Core:
             self._holdings.quarantined(),
             settings.python,
         )
-        out.append(SendTask(session.number, register))
+        out.append(e.SendTask(session.number, register))
 
-    def _connect_failed(self, event: ConnectFailed, now_s: float, out: list[Effect]) -> None:
+    def _connect_failed(self, event: e.ConnectFailed, now_s: float, out: list[e.Effect]) -> None:
         session = self._session
         if event.session != session.number or session.is_up:
             return
@@ -288,22 +243,22 @@ class Core:
         if not self._has_complained:
             self._has_complained = True
             text = f"{event.text}; trying again for up to {session.patience_s:g} s"
-            out.append(Note("warning", text))
+            out.append(e.Note("warning", text))
         if self._is_session_wanted():
             session.failed(out)
 
-    def _results_opened(self, event: ResultsOpened, now_s: float, out: list[Effect]) -> None:
+    def _results_opened(self, event: e.ResultsOpened, now_s: float, out: list[e.Effect]) -> None:
         session = self._session
         if event.session != session.number or not session.is_live:
             return
         session.has_results = True
         self._send_results(self._holdings.undelivered(now_s), out)
 
-    def _link_lost(self, event: LinkLost, now_s: float, out: list[Effect]) -> None:
+    def _link_lost(self, event: e.LinkLost, now_s: float, out: list[e.Effect]) -> None:
         if self._is_current(event.session):
             self._lose(event.reason, LOST_SPREAD_S, now_s, out)
 
-    def _lose(self, reason: str, spread_s: float, now_s: float, out: list[Effect]) -> None:
+    def _lose(self, reason: str, spread_s: float, now_s: float, out: list[e.Effect]) -> None:
         session = self._session
         was_live = session.is_live
         session.close(now_s, out)
@@ -318,7 +273,7 @@ class Core:
             return
         queued, running, unacknowledged = self._holdings.counts()
         out.append(
-            Note(
+            e.Note(
                 "warning",
                 f"lost the manager at {session.address} ({reason}); {queued + running} tasks go "
                 f"on, {unacknowledged} results wait; connecting again",
@@ -327,7 +282,7 @@ class Core:
         self._has_complained = True
         session.connect(spread_s, out)
 
-    def _heard(self, event: Heard, now_s: float, out: list[Effect]) -> None:
+    def _heard(self, event: e.Heard, now_s: float, out: list[e.Effect]) -> None:
         if not self._is_current(event.session):
             return
         if not self._session.is_news(event.door, event.sequence, now_s):
@@ -341,7 +296,7 @@ class Core:
         is_over = self._is_over
         return session == self._session.number and self._session.is_up and not is_over
 
-    def _hear_registered(self, message: Registered, now_s: float, out: list[Effect]) -> None:
+    def _hear_registered(self, message: m.Registered, now_s: float, out: list[e.Effect]) -> None:
         session = self._session
         if session.is_live:
             return
@@ -353,26 +308,26 @@ class Core:
         self._has_complained = False
         again = " again" if is_again else ""
         text = f"connected to manager {session.address}{again} as worker {message.number}"
-        out.append(Note("info", text))
-        out.append(OpenResults(session.number))
+        out.append(e.Note("info", text))
+        out.append(e.OpenResults(session.number))
         if message.unwanted and not session.is_rolled_back:
             for attempt in message.unwanted:
                 self._holdings.drop(attempt, "", out)
             self._discard_results(message.unwanted, out)
 
-    def _hear_reattach(self, message: Reattach, now_s: float, out: list[Effect]) -> None:
+    def _hear_reattach(self, message: m.Reattach, now_s: float, out: list[e.Effect]) -> None:
         self._lose("it asks to attach again", 0.0, now_s, out)
 
-    def _hear_refusal(self, message: Refusal, now_s: float, out: list[Effect]) -> None:
+    def _hear_refusal(self, message: m.Refusal, now_s: float, out: list[e.Effect]) -> None:
         if not message.is_fatal:
-            out.append(Note("warning", f"the manager refused: {message.text}"))
+            out.append(e.Note("warning", f"the manager refused: {message.text}"))
             return
         if not self._session.was_live and message.code in HOPELESS_CODES:
             self._exit(error_from_wire(message.code, message.text).exit_code, message.text, out)
             return
         self._lose(message.text, LOST_SPREAD_S, now_s, out)
 
-    def _hear_nothing(self, message: ManagerHeartbeat, now_s: float, out: list[Effect]) -> None:
+    def _hear_nothing(self, message: m.ManagerHeartbeat, now_s: float, out: list[e.Effect]) -> None:
         """A sign of life, and that was noted."""
 
     def _is_session_wanted(self) -> bool:
@@ -381,71 +336,73 @@ class Core:
 
     # --- work -----------------------------------------------------------------------------------
 
-    def _hear_describe(self, message: Describe, now_s: float, out: list[Effect]) -> None:
+    def _hear_describe(self, message: m.Describe, now_s: float, out: list[e.Effect]) -> None:
         self._holdings.describe(message)
 
-    def _hear_forget(self, message: Forget, now_s: float, out: list[Effect]) -> None:
+    def _hear_forget(self, message: m.Forget, now_s: float, out: list[e.Effect]) -> None:
         self._holdings.forget_jobs(message.job_uids)
 
-    def _hear_dispatch(self, message: Dispatch, now_s: float, out: list[Effect]) -> None:
+    def _hear_dispatch(self, message: m.Dispatch, now_s: float, out: list[e.Effect]) -> None:
         if self._leaving is not None:
-            self._tell(Returned([a.attempt for a in message.assignments], "leaving"), out)
+            self._tell(m.Returned([a.attempt for a in message.assignments], "leaving"), out)
             return
         for assignment in message.assignments:
             self._holdings.dispatch(assignment, now_s)
 
-    def _hear_cancel(self, message: Cancel, now_s: float, out: list[Effect]) -> None:
+    def _hear_cancel(self, message: m.Cancel, now_s: float, out: list[e.Effect]) -> None:
         if self._session.is_rolled_back:
             return
         for attempt in message.attempts:
             self._holdings.drop(attempt, "", out)
 
-    def _hear_take_back(self, message: TakeBack, now_s: float, out: list[Effect]) -> None:
+    def _hear_take_back(self, message: m.TakeBack, now_s: float, out: list[e.Effect]) -> None:
         for attempt in message.attempts:
             self._holdings.take_back(attempt, out)
 
-    def _hear_result_ack(self, message: ResultAck, now_s: float, out: list[Effect]) -> None:
+    def _hear_result_ack(self, message: m.ResultAck, now_s: float, out: list[e.Effect]) -> None:
         is_doubtful = self._session.is_rolled_back and message.verdict != "recorded"
         if message.verdict == "unknown" or is_doubtful:
             self._holdings.quarantine(message.attempts)
         else:
             self._discard_results(message.attempts, out)
 
-    def _discard_results(self, attempts: list[bytes], out: list[Effect]) -> None:
+    def _discard_results(self, attempts: list[bytes], out: list[e.Effect]) -> None:
         gone = self._holdings.acknowledge(attempts)
         if gone:
-            out.append(Acknowledge(gone))
+            out.append(e.Acknowledge(gone))
 
-    def _files_cached(self, event: FilesCached, now_s: float, out: list[Effect]) -> None:
+    def _files_cached(self, event: e.FilesCached, now_s: float, out: list[e.Effect]) -> None:
         for key, size in event.files:
             self._holdings.file_cached(key, size, now_s)
         self._cache.evict(out)
 
-    def _file_failed(self, event: FileFailed, now_s: float, out: list[Effect]) -> None:
+    def _file_failed(self, event: e.FileFailed, now_s: float, out: list[e.Effect]) -> None:
         self._holdings.file_failed(event, now_s, out)
 
-    def _reported(self, event: Reported, now_s: float, out: list[Effect]) -> None:
+    def _reported(self, event: e.Reported, now_s: float, out: list[e.Effect]) -> None:
         for report in event.reports:
-            if isinstance(report, Began):
+            if isinstance(report, e.Began):
                 self._holdings.began(report)
             else:
                 self._holdings.ended(report, now_s, out)
 
-    def _collected(self, event: Collected, now_s: float, out: list[Effect]) -> None:
+    def _collected(self, event: e.Collected, now_s: float, out: list[e.Effect]) -> None:
         self._holdings.collected(event, now_s)
 
-    def _measured(self, event: Measured, now_s: float, out: list[Effect]) -> None:
+    def _measured(self, event: e.Measured, now_s: float, out: list[e.Effect]) -> None:
         self._load = event.load
         self._disk_free_mb = event.disk_free_mb
 
     # --- time -----------------------------------------------------------------------------------
 
-    def _ticked(self, event: Ticked, now_s: float, out: list[Effect]) -> None:
+    def _ticked(self, event: e.Ticked, now_s: float, out: list[e.Effect]) -> None:
         session = self._session
         if session.is_beat_due(now_s):
             queued, running, unacknowledged = self._holdings.counts()
-            beat = WorkerHeartbeat(queued, running, unacknowledged, self._load, self._disk_free_mb)
-            out.append(SendTask(session.number, beat))
+            beat = m.WorkerHeartbeat(
+                queued, running, unacknowledged, self._load, self._disk_free_mb
+            )
+            out.append(e.SendTask(session.number, beat))
         if session.is_silent(now_s):
             self._lose(f"silent for {session.silence_max_s:g} s", 0.0, now_s, out)
         if self._leaving is not None and self._leaving.limit_s is not None:
@@ -466,18 +423,18 @@ class Core:
             return None
         return self._idle_s + timeout_s
 
-    def _resumed(self, event: Resumed, now_s: float, out: list[Effect]) -> None:
+    def _resumed(self, event: e.Resumed, now_s: float, out: list[e.Effect]) -> None:
         self._session.resumed(now_s)
 
     # --- leaving --------------------------------------------------------------------------------
 
-    def _stop_requested(self, event: StopRequested, now_s: float, out: list[Effect]) -> None:
+    def _stop_requested(self, event: e.StopRequested, now_s: float, out: list[e.Effect]) -> None:
         if self._leaving is not None and self._leaving.limit_s is not None:
             self._end(self._leaving, out)
             return
         self._leave("leaving", 0, event.reason, now_s, out)
 
-    def _hear_leave(self, message: Leave, now_s: float, out: list[Effect]) -> None:
+    def _hear_leave(self, message: m.Leave, now_s: float, out: list[e.Effect]) -> None:
         if self._leaving is not None:
             return
         text = f"the manager sent this worker home: {message.reason}"
@@ -487,19 +444,19 @@ class Core:
         else:
             self._leave("released", 0, text, now_s, out)
 
-    def _hear_stopping(self, message: Stopping, now_s: float, out: list[Effect]) -> None:
+    def _hear_stopping(self, message: m.Stopping, now_s: float, out: list[e.Effect]) -> None:
         if message.is_final and self._leaving is None:
             self._leave("stopping", 0, "the manager has stopped", now_s, out)
 
     def _leave(
-        self, reason: str, exit_code: int, text: str, now_s: float, out: list[Effect]
+        self, reason: str, exit_code: int, text: str, now_s: float, out: list[e.Effect]
     ) -> None:
         """Give back what has not finished and leave as soon as nothing runs any more."""
         self._holdings.drop_all("leaving", out, with_running=True)
         limit_s = now_s + self._settings.kill_grace_s + LEAVE_MAX_S
         self._leaving = _Leaving(reason, exit_code, text, limit_s)
 
-    def _end_if_done(self, leaving: _Leaving, now_s: float, out: list[Effect]) -> None:
+    def _end_if_done(self, leaving: _Leaving, now_s: float, out: list[e.Effect]) -> None:
         holdings = self._holdings
         is_delivered = holdings.is_empty or not self._session.is_up
         if leaving.limit_s is None:
@@ -510,13 +467,13 @@ class Core:
         if (holdings.is_at_rest and is_delivered) or now_s >= leaving.limit_s:
             self._end(leaving, out)
 
-    def _end(self, leaving: _Leaving, out: list[Effect]) -> None:
+    def _end(self, leaving: _Leaving, out: list[e.Effect]) -> None:
         self._holdings.abandon_all("leaving", out)
         for reason, attempts in self._holdings.returned.items():
-            self._tell(Returned(attempts, reason), out)
-        self._tell(Bye(leaving.reason), out)
+            self._tell(m.Returned(attempts, reason), out)
+        self._tell(m.Bye(leaving.reason), out)
         self._exit(leaving.exit_code, leaving.text, out)
 
-    def _exit(self, code: int, text: str, out: list[Effect]) -> None:
+    def _exit(self, code: int, text: str, out: list[e.Effect]) -> None:
         self._is_over = True
-        out.append(Exit(code, text))
+        out.append(e.Exit(code, text))

@@ -1,3 +1,5 @@
+from typing import get_args
+
 from support.worker_core import (
     UID,
     Bench,
@@ -11,12 +13,16 @@ from support.worker_core import (
 
 from wqueue.protocol.messages import (
     STDOUT,
+    Announcement,
     Assignment,
     AttemptResult,
     Bye,
     Cancel,
+    Data,
     Dispatch,
     Forget,
+    Get,
+    GetFailed,
     HeldAttempt,
     Leave,
     ManagerHeartbeat,
@@ -25,10 +31,12 @@ from wqueue.protocol.messages import (
     Refusal,
     Register,
     ResultAck,
+    ResultFromManager,
     Returned,
     Started,
     Stopping,
     TakeBack,
+    TaskFromManager,
     Usage,
     WorkerHeartbeat,
 )
@@ -44,6 +52,7 @@ from wqueue.worker.core.events import (
     Disconnect,
     DropFetch,
     Ended,
+    Event,
     Exit,
     Fetch,
     FileFailed,
@@ -104,6 +113,14 @@ def succeeded(attempt: bytes) -> AttemptResult:
 
 def sent(*messages: object, session: int = 1) -> list[object]:
     return [SendTask(session, message) for message in messages]  # type: ignore[arg-type]
+
+
+def test_every_event_and_every_message_has_its_answer() -> None:
+    core = Bench().core
+    told = get_args(Event)
+    said = {*get_args(TaskFromManager), *get_args(ResultFromManager), *get_args(Announcement)}
+    assert set(core._handlers) == set(told)
+    assert set(core._listeners) == said - {Get, Data, GetFailed}
 
 
 # --- sessions -----------------------------------------------------------------------------------
