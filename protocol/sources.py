@@ -42,13 +42,11 @@ class TaskOutput(Struct, frozen=True):
 
 def pack_source(source: Content | AttemptOutput | TaskOutput) -> bytes:
     """Write a source as a Get carries it."""
-    match source:
-        case Content(digest):
-            return b"d" + digest
-        case AttemptOutput(attempt, position):
-            return b"o" + _output.pack(attempt, position)
-        case TaskOutput(job_uid, index, position):
-            return b"r" + _stored.pack(job_uid, index, position)
+    if isinstance(source, Content):
+        return b"d" + source.digest
+    if isinstance(source, AttemptOutput):
+        return b"o" + _output.pack(source.attempt, source.position)
+    return b"r" + _stored.pack(source.job_uid, source.index, source.position)
 
 
 def parse_source(source: bytes) -> Content | AttemptOutput | TaskOutput:

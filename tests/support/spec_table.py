@@ -21,7 +21,7 @@ SPEC = Path(__file__).parent.parent.parent / "protocol" / "SPEC.md"
 LINE = 78
 """Hexadecimal digits on one line of a vector."""
 
-_INTEGERS = {
+_INTEGERS: dict[tuple[int | None, int | None], str] = {
     (0, 2**16 - 1): "u16",
     (0, 2**32 - 1): "u32",
     (0, 2**63 - 1): "u63",
@@ -66,7 +66,7 @@ def _show_default(field: inspect.Field) -> str:
         return ""
     value: Any = field.default
     if value is msgspec.NODEFAULT:
-        value = field.default_factory()  # type: ignore[operator]
+        value = field.default_factory()
     match value:
         case None:
             return "nil"
