@@ -11,10 +11,12 @@ import contextlib
 import os
 import signal
 import time
+from collections import deque
+from collections.abc import Generator
 from resource import struct_rusage
 
 from wqueue.worker.orders import EXITED, SIGNALED, Ended, Start
-from wqueue.worker.sandbox import Found, Remains
+from wqueue.worker.sandbox import Found, removal
 
 MARKER = b"WQ_ATTEMPT"
 """Environment variable that tells whose process a process is."""
@@ -62,7 +64,7 @@ class Children:
         self._ending: dict[bytes, Task] = {}
         self._timed: dict[bytes, Task] = {}
         self._owners: dict[int, bytes] = {}
-        self._debris: list[tuple[Remains, bool]] = []
+        self._debris: deque[tuple[bytes, Generator[None, None, bool]]] = deque()
         self._spares: list[bytes] = []
         self._list = _open_list()
 
@@ -166,17 +168,22 @@ class Children:
         return [pid for pid, owner in self._orphans() if owner == attempt]
 
     def tidy(self) -> None:
-        """Remove one sandbox that is done with, if there is one, or keep it as a spare."""
+        """Take one step in removing the sandboxes that are done with, or keep one as a spare."""
         if not self._debris:
             return
-        remains, may_keep = self._debris.pop()
-        if may_keep and len(self._spares) < SPARES_MAX and remains.keep():
-            self._spares.append(remains.sandbox)
+        sandbox, steps = self._debris.popleft()
+        try:
+            next(steps)
+        except StopIteration as end:
+            if end.value:
+                self._spares.append(sandbox)
         else:
-            remains.remove()
+            self._debris.append((sandbox, steps))
 
     def spare(self) -> bytes:
         """Take an empty sandbox that may be used again; an empty name when there is none."""
+        if not self._spares:
+            self.tidy()
         return self._spares.pop() if self._spares else b""
 
     def debris_count(self) -> int:
@@ -231,7 +238,7 @@ class Children:
         found = Found(start)
         is_left = not found.is_complete()
         if not is_left:
-            is_left = not self.discard(start.sandbox, may_keep and is_clean)
+            self.discard(start.sandbox, may_keep and is_clean)
         return Ended(
             start.attempt,
             EXITED if code >= 0 else SIGNALED,
@@ -250,12 +257,10 @@ class Children:
             sandbox_left=is_left,
         )
 
-    def discard(self, sandbox: bytes, may_keep: bool = False) -> bool:
-        """Have a sandbox removed by tidy(); False when it is too large for that."""
-        remains = Remains(sandbox)
-        if remains.is_small:
-            self._debris.append((remains, may_keep))
-        return remains.is_small
+    def discard(self, sandbox: bytes, may_keep: bool = False) -> None:
+        """Have a sandbox removed by tidy(), or with `may_keep` emptied for another task."""
+        is_wanted = may_keep and len(self._spares) + len(self._debris) < SPARES_MAX
+        self._debris.append((sandbox, removal(sandbox, is_wanted)))
 
 
 def _open_list() -> int:

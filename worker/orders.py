@@ -107,9 +107,9 @@ class Ended(Struct, frozen=True, array_like=True, tag="ended"):
 
     `how` is one of the words above; `text` is one line for a person when there is something to
     say. stdout and stderr are None where they are larger than what is carried inline: then the
-    content is in the file beside the sandbox. With `sandbox_left` the sandbox or one of these two
-    files still exists and the worker removes them when nobody needs them any more
-    (workdir.remove_sandbox); otherwise the spawner has removed all.
+    content is in the file beside the sandbox. With `sandbox_left` some content is only on disk, and
+    the worker removes the sandbox with its two files when nobody needs them any more
+    (workdir.remove_sandbox). Without it they belong to the spawner again: hands off.
     """
 
     attempt: bytes

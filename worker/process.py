@@ -151,14 +151,14 @@ class Spawner:
         self._flush()
         if is_over or self._is_hung():
             self._replace(is_hung=not is_over)
-        if self._adopted:
+        if self._adopted or self._adopted.debris_count():
             self._attend()
         reports, self._ready = self._ready, []
         return reports
 
     def deadline(self) -> float | None:
         """Give the monotonic time at which receive() wants to be called even without news."""
-        if self._ready:
+        if self._ready or self._adopted.debris_count():
             return time.monotonic()
         times = []
         if self._adopted:
@@ -371,8 +371,7 @@ class Spawner:
         for pid in {*self._adopted.waitable(), *self._watched}:
             self._wait_for(pid)
         self._ready += self._adopted.settle()
-        while self._adopted.debris_count():
-            self._adopted.tidy()
+        self._adopted.tidy()
 
     def _wait_for(self, pid: int) -> None:
         try:

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from wqueue.protocol.limits import INLINE_BYTES
 from wqueue.protocol.names import show, why_unsafe
@@ -30,8 +30,8 @@ COPY_MAX_BYTES = 4 * 1024 * 1024
 The spawner must not be busy for seconds with one task's input.
 """
 
-REMOVE_MAX = 64
-"""Files and folders up to this number are removed by the spawner; more is work for a thread."""
+REMOVE_STEP = 64
+"""Files and folders that are removed at once; between two steps the spawner serves its tasks."""
 
 _STREAM_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -42,7 +42,7 @@ ERR = b".err"
 def lay_out(start: Start, spare: bytes = b"") -> None:
     """Make the sandbox with its inputs, and the folders that its outputs go to.
 
-    `spare` is an empty sandbox to use for it (Remains.keep), if there is one. Raises CannotStart.
+    `spare` is an empty sandbox to use for it (see removal), if there is one. Raises CannotStart.
     """
     sandbox = start.sandbox
     try:
@@ -220,56 +220,60 @@ def _real(sandbox: bytes) -> bytes:
         os.close(handle)
 
 
-class Remains:
-    """The files of a sandbox that is no longer needed, if they are few enough to remove at once."""
+def removal(sandbox: bytes, may_keep: bool) -> Generator[None, None, bool]:
+    """Remove a sandbox and the files beside it, a step at a time.
 
-    __slots__ = ("files", "folders", "is_small", "sandbox")
+    With `may_keep` an ordinary one is only emptied, for another task to use: then True is returned
+    at the end. What resists is left for the sweep at the worker's next start.
+    """
+    folders = [sandbox]
+    count = 0
+    for folder in folders:
+        for path in _list(folder):
+            if _is_folder(path):
+                folders.append(path)
+            else:
+                _try(os.unlink, path)
+            count += 1
+            if count % REMOVE_STEP == 0:
+                yield
+    for folder in reversed(folders[1:]):
+        _try(os.rmdir, folder)
+        count += 1
+        if count % REMOVE_STEP == 0:
+            yield
+    if may_keep and _is_ordinary(sandbox):
+        return True
+    _try(os.unlink, sandbox + OUT)
+    _try(os.unlink, sandbox + ERR)
+    _try(os.rmdir, sandbox)
+    return False
 
-    def __init__(self, sandbox: bytes) -> None:
-        self.sandbox = sandbox
-        self.files: list[bytes] = []
-        self.folders = [sandbox]
-        self.is_small = True
-        at = 0
-        try:
-            # Most often there is nothing, and then this is half the price of the scan.
-            if not os.listdir(sandbox):
-                return
-            while at < len(self.folders) and self.is_small:
-                self._scan(self.folders[at])
-                at += 1
-        except FileNotFoundError:
-            self.folders.clear()
-        except OSError:
-            self.is_small = False
 
-    def _scan(self, folder: bytes) -> None:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                is_folder = entry.is_dir(follow_symlinks=False)
-                (self.folders if is_folder else self.files).append(entry.path)
-                if len(self.files) + len(self.folders) > REMOVE_MAX:
-                    self.is_small = False
-                    return
+def _list(folder: bytes) -> list[bytes]:
+    try:
+        names = os.listdir(folder)
+        if names and not os.access(folder, os.W_OK | os.X_OK):
+            os.chmod(folder, 0o700)
+    except PermissionError:
+        if not _try(lambda path: os.chmod(path, 0o700), folder):
+            return []
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return [folder + b"/" + name for name in names]
 
-    def remove(self) -> None:
-        """Remove all; what resists is left for the sweep at the worker's next start."""
-        self.files += (self.sandbox + OUT, self.sandbox + ERR)
-        self._empty()
-        for folder in reversed(self.folders):
-            _try(os.rmdir, folder)
 
-    def keep(self) -> bool:
-        """Empty the sandbox for another task to use; False when it is not fit for that."""
-        if len(self.folders) != 1 or not self._empty():
-            return False
-        return os.stat(self.sandbox).st_mode == stat.S_IFDIR | 0o700
+def _is_folder(path: bytes) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
-    def _empty(self) -> bool:
-        is_empty = True
-        for file in self.files:
-            is_empty = _try(os.unlink, file) and is_empty
-        return is_empty
+
+def _is_ordinary(sandbox: bytes) -> bool:
+    try:
+        status = os.stat(sandbox)
+        return status.st_mode == stat.S_IFDIR | 0o700 and not os.listdir(sandbox)
+    except OSError:
+        return False
 
 
 def _try(remove: Callable[[bytes], None], path: bytes) -> bool:

@@ -63,7 +63,7 @@ RUNNING_DELAY_S = 0.005
 """How long a Running waits for company: most often the Ended of a short task, in one message."""
 
 DEBRIS_MAX = 64
-"""Sandboxes that may wait for an idle moment to be removed."""
+"""Sandboxes that may wait for an idle moment to be removed; beyond it, none waits for one."""
 
 TASK_OOM_SCORE = 300
 """oom_score_adj of this process and its tasks: the kernel shall take a task, not the worker."""
@@ -217,9 +217,8 @@ class Spawner:
             began = time.monotonic()
             pid = self._spawn(start)
         except CannotStart as failure:
-            is_left = not self._children.discard(start.sandbox)
-            text = str(failure)
-            self._report_now(Ended(start.attempt, failure.how, text=text, sandbox_left=is_left))
+            self._children.discard(start.sandbox)
+            self._report_now(Ended(start.attempt, failure.how, text=str(failure)))
         else:
             self._children.add(start, pid, began)
             if not self._reports:
