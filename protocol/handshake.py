@@ -16,7 +16,7 @@ import nacl.exceptions
 from nacl.public import Box, PrivateKey, PublicKey
 
 from wqueue.protocol import codec
-from wqueue.protocol.credentials import Credential
+from wqueue.protocol.credential_values import Credential
 from wqueue.protocol.errors import (
     NotAuthorized,
     RemoteProtocolError,

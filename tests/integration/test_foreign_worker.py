@@ -7,7 +7,6 @@ import pytest
 from support.foreign_worker import ForeignWorker
 from support.processes import Manager, Program, Site, wait_until
 
-
 pytestmark = pytest.mark.slow
 
 
