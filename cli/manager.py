@@ -7,11 +7,10 @@ import click
 
 from wqueue.cli.options import ToolCommand, duration, version_option
 from wqueue.cli.run import run
-from wqueue.manager.limits import DEFAULT_PORT
 from wqueue.manager.options import Options
 from wqueue.manager.supervisor import supervise
 from wqueue.protocol.errors import UsageError
-from wqueue.protocol.locate import DEFAULT_NAME, default_state_dir
+from wqueue.protocol.locate import DEFAULT_NAME, DEFAULT_PORT, default_state_dir
 
 EXAMPLES = f"""
 wq-manager                            on port {DEFAULT_PORT}, or the next free one

@@ -19,7 +19,6 @@ from typing import NamedTuple
 from wqueue.manager.limits import (
     HELLO_ACCEPTS_PER_TURN,
     HELLO_ADDRESSES_MAX,
-    HELLO_DELAY_MAX_S,
     HELLO_FAILURE_KEPT_S,
     HELLO_FREE_FAILURES,
     HELLO_OPEN_MAX,
@@ -28,7 +27,11 @@ from wqueue.manager.limits import (
 from wqueue.manager.log import Seldom
 from wqueue.manager.zap import AllowList
 from wqueue.protocol.handshake import ManagerFacts, ManagerHello, ProvenPeer
-from wqueue.protocol.limits import HELLO_MESSAGE_MAX_BYTES, HELLO_TIMEOUT_S
+from wqueue.protocol.limits import (
+    HELLO_MESSAGE_MAX_BYTES,
+    HELLO_TIMEOUT_S,
+    PROOF_DELAY_MAX_S,
+)
 
 _GONE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -283,4 +286,4 @@ class _Failures:
         if len(self._counts) > HELLO_ADDRESSES_MAX:
             self._counts.popitem(last=False)
         excess = count - HELLO_FREE_FAILURES
-        return min(2.0 ** (excess - 1), HELLO_DELAY_MAX_S) if excess > 0 else 0.0
+        return min(2.0 ** (excess - 1), PROOF_DELAY_MAX_S) if excess > 0 else 0.0

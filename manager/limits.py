@@ -1,8 +1,5 @@
 """Every bound and interval of the manager's shell."""
 
-DEFAULT_PORT = 9123
-"""Port of the hello door when nobody names one."""
-
 PORTS_TRIED = 100
 """How far a fresh state directory's default port moves on before it gives up."""
 
@@ -14,9 +11,6 @@ HELLO_PER_ADDRESS_MAX = 64
 
 HELLO_FREE_FAILURES = 5
 """Wrong proofs of one address that are answered at once (wire 2.5)."""
-
-HELLO_DELAY_MAX_S = 30.0
-"""Longest delay of the answer to a wrong proof: slows guessing, locks nobody out."""
 
 HELLO_FAILURE_KEPT_S = 600.0
 """A wrong proof is forgotten after this."""
@@ -69,12 +63,9 @@ DROP_GRACE_S = 2.0
 TURN_EVENTS_KEPT = 200
 """Events kept for the log, should a bug end the daemon."""
 
-COMMIT_OVERDUE_S = 0.002
-"""A commit that takes longer than this needs the interpreter lock that a busy loop never gives up
-for long: the loop then pauses each turn (wire 7.1)."""
-
 COMMIT_PAUSE_S = 50e-6
-"""The pause: a busy loop then costs a commit 2 ms, without it up to 2.5 s (wire 7.1)."""
+"""The loop's pause in each turn while a commit is overdue: a loop that never blocks then costs a
+commit 2 ms, without the pause up to 2.5 s (wire 7.1)."""
 
 STOP_MAX_S = 10.0
 """Longest wait of a clean stop for commits and files; what is then missing is made good at the

@@ -199,13 +199,12 @@ class Loop:
         return max(0, math.ceil((min(times) - time.monotonic()) * 1000))
 
     def _limit_newcomers(self) -> None:
-        kinds = [peer.kind or peer.role for peer in self._wire.peers.values()]
-        workers = kinds.count("worker")
+        workers = self._wire.worker_count
         full: dict[str, str] = {}
         if workers >= self._limits.workers:
             text = f"this manager has descriptors for {self._limits.workers} workers, all in use"
             full["worker"] = text
-        if len(kinds) - workers >= self._limits.clients:
+        if len(self._wire.peers) - workers >= self._limits.clients:
             text = f"this manager has descriptors for {self._limits.clients} clients, all in use"
             full |= dict.fromkeys(("owner", "client", "observer"), text)
         self._facts.full = full

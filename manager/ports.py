@@ -14,10 +14,11 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from wqueue.manager.limits import DEFAULT_PORT, PORTS_TRIED
+from wqueue.manager.limits import PORTS_TRIED
 from wqueue.protocol.credentials import write_private
 from wqueue.protocol.errors import Refused, UsageError
 from wqueue.protocol.limits import LISTEN_BACKLOG
+from wqueue.protocol.locate import DEFAULT_PORT
 
 PORTS_NAME = "ports"
 

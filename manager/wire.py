@@ -18,11 +18,10 @@ from wqueue.manager.limits import (
     BATCHES_PER_TURN,
     CHUNKS_PER_TURN,
     DROP_GRACE_S,
-    PROGRESS_EVERY_S,
 )
 from wqueue.manager.log import LOG, Seldom, one_line
-from wqueue.manager.outgoing import Outgoing
 from wqueue.manager.peers import DOOR_OF_WORKER_MESSAGE, FIRST_MESSAGE, Link, Peer
+from wqueue.manager.sender import Sender
 from wqueue.manager.zap import AllowList, Zap
 from wqueue.protocol.codec import (
     CLIENT_TO_MANAGER,
@@ -30,17 +29,13 @@ from wqueue.protocol.codec import (
     TASK_TO_MANAGER,
     BatchDecoder,
     Message,
-    encode_batch,
-    encode_batches,
 )
-from wqueue.protocol.errors import LocalProtocolError, RemoteProtocolError
+from wqueue.protocol.errors import RemoteProtocolError
 from wqueue.protocol.limits import ANNOUNCE_TOPIC
 from wqueue.protocol.link import check_data
 from wqueue.protocol.messages import (
     Announcement,
     Data,
-    FromManagerBatch,
-    Reattach,
     Refusal,
     ToManagerBatch,
 )
@@ -82,13 +77,12 @@ class Wire:
         names = (*ROUTERS, "announce")
         self.doors = {n: Door(context, n, facts.secret_key, self._seldom) for n in names}
         self.peers: dict[int, Peer] = {}
+        self.worker_count = 0
+        """How many of the peers have proven the role of a worker."""
         self._by_key: dict[str, Peer] = {}
         self._by_descriptor: dict[tuple[str, int], Link] = {}
         self._next_number = 1
-        self._announced = 0
-        self._to_flush: dict[Link, None] = {}
-        self._gated: dict[Link, None] = {}
-        self._committed = 0
+        self._sender = Sender(facts.epoch, self.doors, self.cut, self._begin_end)
         self._unknown: dict[tuple[str, bytes], int] = {}
         self._ending: dict[int, Peer] = {}
         self._lost: list[Peer] = []
@@ -105,6 +99,7 @@ class Wire:
         )
         self._next_number += 1
         self.peers[peer.number] = peer
+        self.worker_count += peer.role == "worker"
         self._by_key[it.public_key.hex()] = peer
 
     def expire(self, now_s: float) -> None:
@@ -143,13 +138,13 @@ class Wire:
 
     def _forget(self, peer: Peer) -> None:
         self.allow.revoke(peer.key)
-        self.peers.pop(peer.number, None)
+        if self.peers.pop(peer.number, None) is not None:
+            self.worker_count -= peer.role == "worker"
         self._by_key.pop(peer.key.hex(), None)
         self._ending.pop(peer.number, None)
         for link in peer.links.values():
             self._by_descriptor.pop((link.door, link.descriptor), None)
-            self._to_flush.pop(link, None)
-            self._gated.pop(link, None)
+            self._sender.forget(link)
             self.doors[link.door].cut(link.descriptor)
         peer.links.clear()
 
@@ -265,8 +260,7 @@ class Wire:
         self.allow.use(peer.key)
         if descriptor not in self.doors[name].open:
             self._begin_end(peer)
-        if peer.outgoing.get(name):
-            self._to_flush[link] = None
+        self._sender.begin(link)
         return link
 
     def _check(self, link: Link, header: ToManagerBatch) -> None:
@@ -295,7 +289,7 @@ class Wire:
         if peer.bad_messages == 1:
             LOG.warning("%s: %s: %s", link.door, peer.name, one_line(text))
         is_fatal = peer.bad_messages > BAD_MESSAGES_MAX
-        self._put(peer, link.door, Refusal(code, text[:1000], request, is_fatal), 0)
+        self._sender.put(peer, link.door, Refusal(code, text[:1000], request, is_fatal))
         if is_fatal:
             LOG.warning("%s: %s goes on sending bad messages; dropped", link.door, peer.name)
             self.drop(peer, now_s)
@@ -310,51 +304,33 @@ class Wire:
             return
         if len(self._unknown) > 10_000:
             self._unknown.pop(next(iter(self._unknown)))
-        header = FromManagerBatch(self._facts.epoch, 0, self._unknown.get(key, 1), 0)
-        try:
-            self.doors[name].socket.send_multipart(
-                [routing, encode_batch(header, [Reattach()])], zmq.NOBLOCK
-            )
-        except zmq.ZMQError:
-            return
+        self._sender.challenge(name, routing, self._unknown.get(key, 1))
 
     # --- saying --------------------------------------------------------------------------------
 
     def send(self, peer: Peer, message: Message, after: int = 0) -> None:
         """Put a message in line for a peer; it leaves at the end of a turn, once it may."""
         door = "client" if peer.kind == "client" else DOOR_OF_WORKER_MESSAGE[type(message)]
-        self._put(peer, door, message, after)
+        self._sender.put(peer, door, message, after)
 
     def send_content(self, peer: Peer, message: Data, content: bytes) -> None:
         """Put a piece of a file in line for a peer, behind all control."""
-        door = "client" if peer.kind == "client" else "result"
-        self._line(peer, door).add_content(message, content)
-        if door in peer.links:
-            self._to_flush[peer.links[door]] = None
-
-    def _put(self, peer: Peer, door: str, message: Message, after: int) -> None:
-        self._line(peer, door).add(message, after)
-        link = peer.links.get(door)
-        if link is not None:
-            self._to_flush[link] = None
-
-    @staticmethod
-    def _line(peer: Peer, door: str) -> Outgoing:
-        line = peer.outgoing.get(door)
-        if line is None:
-            line = peer.outgoing[door] = Outgoing()
-        return line
+        self._sender.put_content(
+            peer, "client" if peer.kind == "client" else "result", message, content
+        )
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
         """Tell everybody who listens on announce."""
-        self._announced += 1
-        header = FromManagerBatch(self._facts.epoch, 0, self._announced, 0)
-        try:
-            self.doors["announce"].socket.send_multipart(
-                [ANNOUNCE_TOPIC, encode_batch(header, announcements)], zmq.NOBLOCK
-            )
-        except zmq.Again:
-            return
+        self._sender.announce(announcements)
+
+    def flush(self, committed: int, now_s: float) -> float | None:
+        """Send all that may go; give the time at which held-back progress wants to go."""
+        return self._sender.flush(committed, now_s)
+
+    @property
+    def has_to_send(self) -> bool:
+        """Whether anything waits for a commit or for its turn on a standing link."""
+        return self._sender.has_to_send
 
     def hear_subscriptions(self) -> None:
         """Take subscriptions to the one topic; ignore all others."""
@@ -366,67 +342,6 @@ class Wire:
                 return
             if frame == b"\x01" + ANNOUNCE_TOPIC:
                 it.setsockopt(zmq.SUBSCRIBE, ANNOUNCE_TOPIC)
-
-    def flush(self, committed: int, now_s: float) -> float | None:
-        """Send all that may go; give the time at which held-back progress wants to go."""
-        if committed != self._committed:
-            self._committed = committed
-            self._to_flush.update(self._gated)
-            self._gated.clear()
-        later: dict[Link, None] = {}
-        for link in self._to_flush:
-            line = link.peer.outgoing[link.door]
-            if not line.is_urgent and now_s - link.flushed_s < PROGRESS_EVERY_S:
-                later[link] = None
-            else:
-                self._flush_link(link, line, now_s)
-        self._to_flush = later
-        return min((link.flushed_s for link in later), default=None)
-
-    def _flush_link(self, link: Link, line: Outgoing, now_s: float) -> None:
-        link.flushed_s = now_s
-        it = self.doors[link.door].socket
-        messages = line.take(self._committed)
-        try:
-            for payload in self._encode(link, messages):
-                it.send(link.routing, zmq.NOBLOCK | zmq.SNDMORE)
-                it.send(payload, zmq.NOBLOCK)
-            while (piece := line.take_content()) is not None:
-                it.send(link.routing, zmq.NOBLOCK | zmq.SNDMORE)
-                it.send(encode_batch(self._next_header(link), [piece[0]]), zmq.SNDMORE)
-                it.send(piece[1], zmq.NOBLOCK)
-        except zmq.Again:
-            if not link.peer.is_dropped:
-                LOG.error("%s: %s takes nothing more; cut", link.door, link.peer.name)
-            self.cut(link.peer)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            self._begin_end(link.peer)
-        if line.waits_for is not None:
-            self._gated[link] = None
-
-    def _encode(self, link: Link, messages: list[Message]) -> list[bytes]:
-        sent = link.sent
-        try:
-            return list(encode_batches(lambda: self._next_header(link), messages))
-        except LocalProtocolError as error:
-            # One message that no frame can hold must not take the others with it, nor the manager.
-            LOG.error("%s: not sent to %s: %s", link.door, link.peer.name, error)
-            link.sent = sent
-        if len(messages) == 1:
-            return []
-        half = len(messages) // 2
-        return [*self._encode(link, messages[:half]), *self._encode(link, messages[half:])]
-
-    def _next_header(self, link: Link) -> FromManagerBatch:
-        link.sent += 1
-        return FromManagerBatch(self._facts.epoch, link.peer.session, link.sent, link.seen)
-
-    @property
-    def has_to_send(self) -> bool:
-        """Whether anything waits for a commit or for its turn on a standing link."""
-        return bool(self._to_flush or self._gated)
 
     def close(self) -> None:
         """Close all doors, then the ZAP handler."""
