@@ -7,7 +7,7 @@ password costs 70 ms and 64 MiB to turn into a key, which is why the derived key
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from wqueue.protocol.credential_values import Credential as Credential
@@ -74,6 +74,14 @@ def write_private(path: Path, content: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Name this account's folder for what is kept until log-out (derived keys), if it has one."""
+    base = environ.get("XDG_RUNTIME_DIR", "")
+    if not base.startswith("/") or not Path(base).is_dir():
+        return None
+    return Path(base) / "wqueue"
 
 
 class KeyCache:

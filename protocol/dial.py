@@ -16,7 +16,7 @@ from typing import TypeVar
 import nacl.public
 
 from wqueue.protocol import codec
-from wqueue.protocol.credentials import Credential, KeyCache
+from wqueue.protocol.credentials import Credential, KeyCache, runtime_dir
 from wqueue.protocol.errors import (
     ManagerUnreachable,
     RemoteProtocolError,
@@ -70,7 +70,7 @@ def dial_first(
     cache_dir: Path | None = None,
 ) -> Proven:
     """Try all addresses at once and take the first that answers as the right manager."""
-    cache = KeyCache(cache_dir or _runtime_dir())
+    cache = KeyCache(cache_dir or runtime_dir())
     derived: dict[bytes, bytes] = {}
 
     def prove(link: socket.socket, where: str, deadline_s: float) -> Proven:
@@ -131,11 +131,6 @@ class _KeyNeeded(Exception):
     def __init__(self, salt: bytes) -> None:
         super().__init__()
         self.salt = salt
-
-
-def _runtime_dir() -> Path | None:
-    base = os.environ.get("XDG_RUNTIME_DIR", "")
-    return Path(base) / "wqueue" if base.startswith("/") and Path(base).is_dir() else None
 
 
 def _new_hello(credential: Credential, role: str, where: str) -> PeerHello:

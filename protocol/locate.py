@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from wqueue.protocol.credentials import Credential, read_credential, write_private
+from wqueue.protocol.credentials import runtime_dir as runtime_dir
 from wqueue.protocol.dial import ask_server_id
 from wqueue.protocol.errors import ManagerUnreachable, NotAuthorized, UsageError, WqueueError
 
@@ -84,14 +85,6 @@ def make_state_dir(path: Path) -> None:
         raise UsageError(f"the state directory {path} belongs to another account")
     if facts.st_mode & 0o022:
         raise UsageError(f"the state directory {path} is open to others; do: chmod 700 {path}")
-
-
-def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Name this account's folder for what is kept until log-out (derived keys), if it has one."""
-    base = environ.get("XDG_RUNTIME_DIR", "")
-    if not base.startswith("/") or not Path(base).is_dir():
-        return None
-    return Path(base) / "wqueue"
 
 
 def write_info(path: Path, info: Info) -> None:
