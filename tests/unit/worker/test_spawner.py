@@ -227,14 +227,13 @@ def test_what_a_task_leaves_in_its_sandbox_is_never_seen_by_the_next(bench: Benc
 
 
 def test_a_sandbox_full_of_files_goes_whatever_the_task_did_to_it(bench: Bench) -> None:
-    line = (
-        "mkdir -p d/e; cd d; touch $(seq 300); cd e; touch $(seq 300); chmod 0 . ..; ln -s / away"
-    )
-    start = bench.shell(f"{line}; chmod 500 ../..")
+    line = "mkdir -p d/e; ln -s / away; cd d; touch $(seq 300); cd e; touch $(seq 300)"
+    start = bench.shell(f"{line}; cd ../..; chmod 0 d/e; chmod 0 d")
     ended = bench.run(start)
-    assert not ended.sandbox_left
-    bench.wait_until(lambda: not folder_of(start).exists())
-    assert not Path(f"{folder_of(start)}.err").exists()
+    assert (ended.exit_code, ended.sandbox_left) == (0, False)
+    sandbox = folder_of(start)
+    # An empty one may be kept for another task.
+    bench.wait_until(lambda: not sandbox.exists() or not any(sandbox.iterdir()))
 
 
 def test_background_processes_end_with_their_task(bench: Bench) -> None:
