@@ -13,7 +13,8 @@ from collections.abc import Container
 from typing import Literal
 
 import nacl.exceptions
-from nacl.public import Box, PrivateKey, PublicKey
+from nacl.bindings import crypto_box_beforenm
+from nacl.secret import SecretBox
 
 from wqueue.protocol import codec
 from wqueue.protocol.credential_values import Credential
@@ -187,7 +188,7 @@ class ManagerHello:
         assert answer is not None, "H3 before H2"
         sealed = codec.decode(decode_h3, message).box
         try:
-            box = Box(PrivateKey(self._facts.secret_key), PublicKey(hello.public_key))
+            box = _box(self._facts.secret_key, hello.public_key)
             proof = box.decrypt(sealed)
         except (nacl.exceptions.CryptoError, ValueError):
             raise _No("wrong_proof", _WRONG) from None
@@ -205,7 +206,7 @@ class ManagerHello:
         roles = dict.fromkeys((hello.role, "owner"))
         return [(role, derive_key(self._facts.root_key, role, hello.kid)) for role in roles]
 
-    def _open(self, box: Box, secrets: Secrets, hello: H1, credential_role: str) -> bytes:
+    def _open(self, box: SecretBox, secrets: Secrets, hello: H1, credential_role: str) -> bytes:
         self.peer = ProvenPeer(
             hello.public_key,
             hello.role,
@@ -221,7 +222,13 @@ class ManagerHello:
 _WRONG = "the proof is wrong: another password, or a credential of another manager or role"
 
 
-def _seal(box: Box, text: bytes, nonce: bytes) -> bytes:
+def _box(secret_key: bytes, public_key: bytes) -> SecretBox:
+    # crypto_box under its precomputed key, which is a SecretBox: nacl.public.Box would compute the
+    # public key of `secret_key` too, as dear as all the rest of a proof. Raises CryptoError.
+    return SecretBox(crypto_box_beforenm(public_key, secret_key))
+
+
+def _seal(box: SecretBox, text: bytes, nonce: bytes) -> bytes:
     return bytes(box.encrypt(text, BOX_NONCE_PREFIX + nonce))
 
 
@@ -273,6 +280,7 @@ class PeerHello:
         self._answer: H2 | None = None
         self._version = (0, 0)
         self._secrets: Secrets | None = None
+        self._box: SecretBox | None = None
 
     @property
     def opening(self) -> bytes:
@@ -340,24 +348,22 @@ class PeerHello:
         assert answer is not None, "proof before H2"
         self._secrets = Secrets(key, self._h1, self._h2, self._hello, answer, self._version)
         try:
-            sealed = _seal(self._box(answer), self._secrets.proof, self._box_nonce)
+            self._box = _box(self._secret_key, answer.public_key)
         except nacl.exceptions.CryptoError:
             raise RemoteProtocolError(f"{self._where} sent a key that cannot be used") from None
         self.state = "proving"
-        return framed(encode(H3(sealed)))
-
-    def _box(self, answer: H2) -> Box:
-        return Box(PrivateKey(self._secret_key), PublicKey(answer.public_key))
+        return framed(encode(H3(_seal(self._box, self._secrets.proof, self._box_nonce))))
 
     def _on_h4(self, message: bytes) -> bytes:
-        answer, secrets = self._answer, self._secrets
+        answer, secrets, box = self._answer, self._secrets, self._box
         assert answer is not None, "H4 before H2"
         assert secrets is not None, "H4 before H3"
+        assert box is not None, "H4 before H3"
         last = codec.decode(decode_h4, message)
         if isinstance(last, Refused):
             raise self._refused(last)
         try:
-            proof = self._box(answer).decrypt(last.box)
+            proof = box.decrypt(last.box)
         except (nacl.exceptions.CryptoError, ValueError):
             proof = b""
         if not hmac.compare_digest(proof, secrets.manager_proof()):
