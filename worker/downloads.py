@@ -57,6 +57,9 @@ class Downloads:
         self._is_open = False
         # Files that lie in the folder, verified or not.
         self._here: set[bytes] = set()
+        # Files that are being removed, and those of them that are wanted again already.
+        self._leaving: set[bytes] = set()
+        self._again: dict[bytes, int] = {}
 
     def index(self) -> list[tuple[bytes, int]]:
         """List what an earlier process has left: key and size."""
@@ -86,6 +89,10 @@ class Downloads:
         """Bring a file into the cache; what is under way goes on."""
         if key in self._fetches:
             return
+        if key in self._leaving:
+            # A removal that comes late would take the new file.
+            self._again[key] = size
+            return
         fetch = self._fetches[key] = _Fetch(key, size)
         digest = fetch.digest
         if digest not in self._here and digest + b"x" not in self._here:
@@ -101,6 +108,7 @@ class Downloads:
 
     def drop(self, key: bytes) -> None:
         """Give a transfer up; what is being written is removed when its job ends."""
+        self._again.pop(key, None)
         fetch = self._fetches.pop(key, None)
         if fetch is None:
             return
@@ -113,12 +121,20 @@ class Downloads:
     def evict(self, keys: list[bytes]) -> None:
         """Remove files from the folder."""
         self._here.difference_update(keys)
+        self._leaving.update(keys)
 
         def remove() -> None:
             for key in keys:
                 self._files.remove(key[:DIGEST_BYTES], len(key) > DIGEST_BYTES)
 
-        self._threads.do(remove, lambda _: None)
+        self._threads.do(remove, lambda _: self._removed(keys))
+
+    def _removed(self, keys: list[bytes]) -> None:
+        self._leaving.difference_update(keys)
+        for key in keys:
+            size = self._again.pop(key, None)
+            if size is not None:
+                self.fetch(key, size)
 
     def take(self, data: Data, content: bytes) -> None:
         """Take a chunk that has come."""

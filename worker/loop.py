@@ -70,6 +70,7 @@ class Loop:
         self._kept: list[Kept] = []
         self._events: deque[events.Event] = deque()
         self._is_handling = False
+        self._is_outbox_full = False
         self._exit: events.Exit | None = None
         self._measure_s = 0.0
         self._carry_out: dict[type, Callable[[Any], None]] = {
@@ -234,9 +235,12 @@ class Loop:
         kept, self._kept = self._kept, []
         try:
             self._outbox.append(kept)
+            self._is_outbox_full = False
         except OSError as error:
             # They are sent all the same, and lost only if this process is killed before.
-            self._say("warning", f"results cannot be kept on disk: {error.strerror}")
+            if not self._is_outbox_full:
+                self._say("warning", f"results cannot be kept on disk: {error.strerror}")
+            self._is_outbox_full = True
 
     def _acknowledge(self, effect: events.Acknowledge) -> None:
         self._discard([k.sandbox for k in self._outbox.acknowledge(effect.attempts) if k.sandbox])

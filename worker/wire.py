@@ -277,7 +277,7 @@ class Wire:
     def deliver(self, session: int, results: list[AttemptResult]) -> None:
         """Gather results for the result door."""
         if session == self._session:
-            self._for_result += map(Result, _portions(results))
+            self._for_result += map(Result, portions(results))
 
     def ask(self, gets: list[Get]) -> None:
         """Gather requests for files."""
@@ -305,15 +305,16 @@ class Wire:
             self._fail(str(error))
 
 
-def _portions(results: list[AttemptResult]) -> list[list[AttemptResult]]:
-    portions: list[list[AttemptResult]] = []
+def portions(results: list[AttemptResult]) -> list[list[AttemptResult]]:
+    """Cut results into messages of bounded size, in order."""
+    parts: list[list[AttemptResult]] = []
     room, inline_room = 0, 0
     for result in results:
         inline = sum(len(output.inline or b"") for output in result.outputs)
         if room == 0 or inline > inline_room:
-            portions.append([])
+            parts.append([])
             room, inline_room = RESULTS_PER_MESSAGE, INLINE_PER_MESSAGE_BYTES
-        portions[-1].append(result)
+        parts[-1].append(result)
         room -= 1
         inline_room -= inline
-    return portions
+    return parts

@@ -203,3 +203,15 @@ def test_evicted_files_are_removed(desk: Desk) -> None:
     assert path.exists()
     desk.downloads.evict([key])
     wait_until(lambda: not path.exists(), what="the end of the evicted file")
+
+
+def test_a_file_that_is_wanted_again_while_it_is_removed_is_fetched_again(desk: Desk) -> None:
+    key = desk.add(b"content")
+    desk.downloads.open()
+    desk.downloads.fetch(key, 7)
+    desk.serve_until(1)
+    desk.downloads.evict([key])
+    desk.downloads.fetch(key, 7)
+    assert desk.asked == []
+    desk.serve_until(2)
+    assert Path(os.fsdecode(desk.downloads.path(key))).read_bytes() == b"content"
