@@ -37,6 +37,10 @@ PROGRESS_KEPT_MAX = 100_000
 """Ended jobs whose last Progress is remembered, so that waiting for them again asks nobody."""
 
 
+STREAM_TASKS_MIN = 50
+"""With fewer tasks to wait for, each news is taken at once: somebody may wait for just that one."""
+
+
 class Group:
     """Requests that belong together: how many are unanswered, and the first error among them."""
 
@@ -88,6 +92,8 @@ class Exchange:
 
     def __init__(self) -> None:
         self.is_open = False
+        # Tasks whose end is waited for, as the last news had it; that of few is not delayed.
+        self.unfinished = 0
         self.outgoing: deque[ClientToManager] = deque()
         self._numbers = itertools.count(1)
         self._transfers = itertools.count(1)
@@ -102,9 +108,11 @@ class Exchange:
         self._fetches: dict[int, Fetch] = {}
 
     @property
-    def is_idle(self) -> bool:
-        """Tell whether nothing is awaited but news of jobs."""
-        return not (self._unanswered or self._fetches or self._watches or self.outgoing)
+    def is_streaming(self) -> bool:
+        """Tell whether nothing is awaited but news of many tasks: they may gather a little."""
+        return self.unfinished >= STREAM_TASKS_MIN and not (
+            self._unanswered or self._fetches or self._watches or self.outgoing
+        )
 
     # --- what the client wants ----------------------------------------------------------------
 
@@ -299,6 +307,9 @@ class Exchange:
         if progress.is_ended:
             self._followers.pop(job, None)
             self._watched.discard(job)
+        counts = progress.counts
+        self.unfinished = max(len(self._followers), counts.ready + counts.assigned + counts.running)
+        if progress.is_ended:
             while len(self._progress) > PROGRESS_KEPT_MAX:
                 del self._progress[next(iter(self._progress))]
 

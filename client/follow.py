@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from wqueue.exchange import Follower, Group, Request
+from wqueue.exchange import STREAM_TASKS_MIN, Follower, Group, Request
 from wqueue.pace import Pace
 from wqueue.protocol.errors import RemoteProtocolError, WaitTimedOut
 from wqueue.protocol.messages import GetResults, Progress, Results, TaskRecord
@@ -88,15 +88,19 @@ class _News:
     def wait(self) -> Iterable[Progress]:
         """Sleep until there is news or the time is over; raises what the watch was refused for."""
         follower = self._follower
-        now_s = time.monotonic()
-        rest_s = self._pace.rest_s(now_s)
-        if rest_s:
-            left_s = rest_s if self._deadline_s is None else max(0.0, self._deadline_s - now_s)
-            time.sleep(min(rest_s, left_s))
+        if self._connection.exchange.unfinished >= STREAM_TASKS_MIN:
+            self._rest()
         self._connection.wait_for(
             lambda: bool(follower.news) or follower.error is not None, self._deadline_s
         )
         return self.take()
+
+    def _rest(self) -> None:
+        now_s = time.monotonic()
+        rest_s = self._pace.rest_s(now_s)
+        left_s = rest_s if self._deadline_s is None else max(0.0, self._deadline_s - now_s)
+        if rest_s:
+            time.sleep(min(rest_s, left_s))
 
     def take(self) -> Iterable[Progress]:
         """Give the news there is, without waiting."""

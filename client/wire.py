@@ -294,7 +294,7 @@ class Connection:
     def _hear(
         self, link: Link[ClientFromManager], poller: zmq.Poller, timeout_ms: int | None
     ) -> None:
-        if timeout_ms is None and self.exchange.is_idle:
+        if timeout_ms is None and self.exchange.is_streaming:
             self._rest()
         ready = dict(poller.poll(timeout_ms))
         if self._wake_read.fileno() in ready:

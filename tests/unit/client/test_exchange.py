@@ -295,3 +295,20 @@ def test_a_dropped_request_is_not_repeated() -> None:
     exchange.lost()
     exchange.opened()
     assert sent(exchange) == []
+
+
+def test_news_may_gather_only_while_many_tasks_are_waited_for() -> None:
+    exchange, follower = opened(), Follower()
+    exchange.follow([1], follower)
+    sent(exchange)
+    exchange.received(Progress(1, 0, Counts(ready=1000)))
+    exchange.received(Done(1, 1))
+    seen = [exchange.is_streaming]
+    submit(exchange)
+    seen.append(exchange.is_streaming)
+    sent(exchange)
+    exchange.received(Submitted(2, 2, UID))
+    seen.append(exchange.is_streaming)
+    exchange.received(Progress(1, 999, Counts(running=1, done=999)))
+    seen.append(exchange.is_streaming)
+    assert seen == [True, False, True, False]
