@@ -155,9 +155,12 @@ class Downloads:
             self._fail(fetch, message.text or message.code)
 
     def _looked(self, fetch: _Fetch, is_here: bool) -> None:
+        if fetch.is_dropped:
+            # The core may have had it removed meanwhile.
+            return
         if is_here:
             self._finish(fetch)
-        elif not fetch.is_dropped:
+        else:
             self._begin(fetch)
 
     def _begin(self, fetch: _Fetch) -> None:
