@@ -82,6 +82,8 @@ class Core:
         """Give the monotonic time at which a Ticked is wanted; None if only events matter."""
         state = self.state
         times = [state.look_at_workers_at_s]
+        if state.cancelings and not state.store_error:
+            times.append(state.now.monotonic_s)
         if state.settle_at_s is not None:
             times.append(state.settle_at_s)
         if state.retries:
@@ -126,6 +128,8 @@ class Core:
             registration.on_time(state)
         if state.retries:
             results.retry_outputs(state)
+        if state.cancelings:
+            submissions.go_on_canceling(state)
 
 
 _WORKER_REACTIONS: dict[type, Callable[[State, Worker, Any], None]] = {

@@ -53,18 +53,10 @@ class _Outgoing:
         """Add an attempt, and the job's description if the worker does not have it."""
         if job.uid not in worker.known_jobs:
             worker.known_jobs[job.uid] = job
-            self.descriptions.append(describe(job))
+            self.descriptions.append(job.describe())
         columns = job.column_files(index) if job.spec.columns else []
         self.assignments.append(Assignment(attempt, job.value(index), columns))
         self.after = max(self.after, job.record)
-
-
-def describe(job: Job) -> Describe:
-    """Make the description of a job that a worker needs: only the files that all tasks share."""
-    shared = [entry.file for entry in job.spec.template.inputs if entry.file >= 0]
-    if not shared:
-        return Describe(job.uid, job.number, job.spec.template)
-    return Describe(job.uid, job.number, job.spec.template, job.spec.files[: max(shared) + 1])
 
 
 def take_back_for_idle(state: State) -> None:

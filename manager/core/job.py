@@ -8,7 +8,7 @@ import heapq
 from collections.abc import Sequence
 
 from wqueue.manager.core.task import FINAL_STATES, MOVES, SHOWN, Cause, Phase, TaskState
-from wqueue.protocol.messages import AttemptResult, Counts, FileRef, JobSpec
+from wqueue.protocol.messages import AttemptResult, Counts, Describe, FileRef, JobSpec
 from wqueue.protocol.template import expand
 
 _READY_BYTE = bytes([TaskState.READY])
@@ -232,9 +232,13 @@ class Job:
         return str(spec.start + index * spec.step).encode()
 
     def column_files(self, index: int) -> list[FileRef]:
-        """Give the files that belong to this task alone."""
+        """Give the files that belong to this task alone, as a worker sees them."""
         files = self.spec.files
-        return [files[column[index]] for column in self.spec.columns]
+        return [content_of(files[column[index]]) for column in self.spec.columns]
+
+    def describe(self) -> Describe:
+        """Give the description of the job that a worker needs."""
+        return describe(self.spec, self.uid, self.number)
 
     def filled(self, template: bytes, index: int) -> bytes:
         """Fill the placeholders of a name for a task."""
@@ -268,3 +272,15 @@ class Job:
             state = self.state(index)
             assert state not in FINAL_STATES, f"{self.number}.{index} ended with attempts left"
             assert state == shown_state(attempts), f"{self.number}.{index} is {state.name}"
+
+
+def describe(spec: JobSpec, uid: bytes, number: int) -> Describe:
+    """Describe a job to a worker: its template, and the files that all tasks share."""
+    shared = [entry.file for entry in spec.template.inputs if entry.file >= 0]
+    files = [content_of(ref) for ref in spec.files[: max(shared, default=-1) + 1]]
+    return Describe(uid, number, spec.template, files)
+
+
+def content_of(ref: FileRef) -> FileRef:
+    """Give what a worker needs of a file; where the manager reads it is not its business."""
+    return ref if ref.in_place is None else FileRef(ref.digest, ref.size, ref.mode)

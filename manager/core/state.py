@@ -4,6 +4,8 @@ The functions in submissions.py, registration.py, results.py and dispatch.py are
 events; this is what they share. Effects gather in `effects` in the order in which they must happen.
 """
 
+from collections import deque
+
 from wqueue.manager.core.events import (
     AttemptFailed,
     AttemptStarted,
@@ -25,10 +27,21 @@ from wqueue.protocol.attempts import pack_attempt
 from wqueue.protocol.messages import (
     AttemptResult,
     Cancel,
+    CancelTasks,
     Progress,
     ResultAck,
     TaskRecord,
 )
+
+
+class Canceling:
+    """A request to cancel, carried out in steps so that the loop is never held up."""
+
+    def __init__(self, client: int, message: CancelTasks) -> None:
+        self.client = client
+        self.request = message.request
+        self.ranges = list(reversed(message.ranges))
+        self.count = 0
 
 
 class State:
@@ -54,6 +67,7 @@ class State:
         self.look_at_workers_at_s = float("inf")
         self.store_error = ""
         self.is_stopping = False
+        self.cancelings: deque[Canceling] = deque()
         self.retries: dict[bytes, Attempt] = {}
         self.publishing: dict[bytes, TaskRecord] = {}
         self._attempts_made = 0

@@ -14,14 +14,16 @@ from wqueue.manager.core.events import (
     StopRequested,
     TaskEnded,
 )
-from wqueue.manager.core.job import Attempt, Job
-from wqueue.manager.core.state import State, progress_of
+from wqueue.manager.core.job import Attempt, Job, describe
+from wqueue.manager.core.state import Canceling, State, progress_of
 from wqueue.manager.core.task import Phase, TaskState
 from wqueue.protocol import names, outcomes
+from wqueue.protocol.codec import PAYLOAD_MAX_BYTES, encode
 from wqueue.protocol.messages import (
     CancelTasks,
     Control,
     Done,
+    JobRange,
     JobSpec,
     Leave,
     Refusal,
@@ -30,8 +32,11 @@ from wqueue.protocol.messages import (
     Watch,
 )
 
-_PARTIAL_CANCEL_MAX = 1_000_000
-"""Most tasks canceled one by one by one request; a whole job is canceled by a single record."""
+DESCRIPTION_MAX_BYTES = PAYLOAD_MAX_BYTES - 1024
+"""A job's description for the workers travels in one message: some 18,000 inputs fit."""
+
+_CANCELED_AT_ONCE_MAX = 500
+"""Most tasks canceled one by one in one step of the loop: some 5 ms."""
 
 
 def on_job_submitted(state: State, event: JobSubmitted) -> None:
@@ -42,7 +47,7 @@ def on_job_submitted(state: State, event: JobSubmitted) -> None:
     if known is not None:
         _answer_repeat(state, event, *known, digest)
         return
-    code, text = _why_refused(state, event.spec)
+    code, text = _why_refused(state, event)
     if code:
         state.emit(Reply(event.client, Refusal(code, text, event.request)))
         return
@@ -94,13 +99,25 @@ def _answer_repeat(
     state.emit(Reply(event.client, answer, after=state.record))
 
 
-def _why_refused(state: State, spec: JobSpec) -> tuple[str, str]:
+def _why_refused(state: State, event: JobSubmitted) -> tuple[str, str]:
     if state.is_stopping:
         return "draining", "the manager is ending and takes no new work"
     if state.store_error:
         return "store_full", f"the manager cannot write its journal: {state.store_error}"
-    text = why_invalid(spec)
+    text = why_invalid(event.spec) or _why_too_large(event)
     return ("bad_spec", text) if text else ("", "")
+
+
+def _why_too_large(event: JobSubmitted) -> str:
+    if len(event.spec_bytes) < DESCRIPTION_MAX_BYTES:
+        return ""
+    size = len(encode(describe(event.spec, bytes(16), 0)))
+    if size < DESCRIPTION_MAX_BYTES:
+        return ""
+    return (
+        f"what each worker must know of the job takes {size:,} bytes; {DESCRIPTION_MAX_BYTES:,} "
+        "are allowed: pack the many shared inputs or outputs into an archive"
+    )
 
 
 def why_invalid(spec: JobSpec) -> str:
@@ -189,15 +206,31 @@ def _on_cancel(state: State, client: int, message: CancelTasks) -> None:
         if wanted.job not in state.jobs:
             state.emit(Reply(client, _no_job(wanted.job, message.request)))
             return
-    canceled = 0
-    for wanted in message.ranges:
+    state.cancelings.append(Canceling(client, message))
+    go_on_canceling(state)
+
+
+def go_on_canceling(state: State) -> None:
+    """Take the next step of the oldest request; the last one is answered."""
+    if not state.cancelings or state.store_error:
+        return
+    request = state.cancelings[0]
+    left = _CANCELED_AT_ONCE_MAX
+    while request.ranges and left > 0:
+        wanted = request.ranges.pop()
         job = state.jobs[wanted.job]
         last = min(wanted.last, job.spec.count - 1)
         if wanted.first == 0 and last == job.spec.count - 1:
-            canceled += cancel_job(state, job)
-        else:
-            canceled += _cancel_range(state, job, wanted.first, last)
-    state.emit(Reply(client, Done(message.request, canceled), after=state.record))
+            request.count += cancel_job(state, job)
+            continue
+        step_last = min(last, wanted.first + left - 1)
+        left -= step_last - wanted.first + 1
+        request.count += _cancel_range(state, job, wanted.first, step_last)
+        if step_last < last:
+            request.ranges.append(JobRange(wanted.job, step_last + 1, last))
+    if not request.ranges:
+        state.cancelings.popleft()
+        state.emit(Reply(request.client, Done(request.request, request.count), after=state.record))
 
 
 def cancel_job(state: State, job: Job) -> int:
@@ -219,7 +252,7 @@ def cancel_job(state: State, job: Job) -> int:
 
 def _cancel_range(state: State, job: Job, first: int, last: int) -> int:
     canceled = 0
-    for index in range(first, min(last, first + _PARTIAL_CANCEL_MAX) + 1):
+    for index in range(first, last + 1):
         if job.is_task_ended(index) or _is_publishing(job, index):
             continue
         job.events += 1

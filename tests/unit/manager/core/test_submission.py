@@ -8,12 +8,17 @@ from wqueue.manager.core.events import (
     StoreBlocked,
     StoreOpened,
     TaskEnded,
+    Ticked,
 )
 from wqueue.protocol.codec import encode_spec
 from wqueue.protocol.messages import (
     Cancel,
     CancelTasks,
+    Describe,
+    Dispatch,
     Done,
+    FileIdentity,
+    FileRef,
     InputSpec,
     JobRange,
     JobSpec,
@@ -158,3 +163,42 @@ def test_a_client_that_is_gone_is_told_nothing() -> None:
     (attempt,) = bench.join(1)
     bench.finish(1, attempt)
     assert not bench.replied(Progress)
+
+
+def test_a_job_that_no_message_can_describe_is_refused() -> None:
+    bench = Bench()
+    outputs = [OutputSpec(b"%060d" % number) for number in range(20_000)]
+    spec = JobSpec(TaskTemplate([b"a"], outputs=outputs))
+    bench.feed(JobSubmitted(CLIENT, b"owner", 1, b"s" * 16, spec, encode_spec(spec), True))
+    (refusal,) = bench.replied(Refusal)
+    assert refusal.code == "bad_spec"
+    assert "archive" in refusal.text
+
+
+def test_workers_are_not_told_where_the_manager_reads_files() -> None:
+    bench = Bench()
+    place = FileIdentity(b"/home/ada/secret", 3, 1, 1)
+    files = [FileRef(b"d" * 32, 3, in_place=place), FileRef(b"e" * 32, 3, in_place=place)]
+    inputs = [InputSpec(b"a", 0), InputSpec(b"b", -1)]
+    bench.submit(array_of(1, inputs=inputs, files=files, columns=[[1]]))
+    bench.join(1)
+    assert [ref.in_place for ref in bench.sent(1, Describe)[0].files] == [None]
+    (assignment,) = bench.sent(1, Dispatch)[0].assignments
+    assert assignment.column_files == [FileRef(b"e" * 32, 3)]
+
+
+def test_many_tasks_are_canceled_in_steps() -> None:
+    bench = Bench()
+    job = bench.submit(array_of(5000))
+    bench.ask(CancelTasks(5, [JobRange(job, 0, 3999)]))
+    steps = 1
+    while not bench.replied(Done):
+        assert len(bench.all(TaskEnded)) <= 1000
+        assert bench.core.deadline() is not None
+        bench.feed(Ticked())
+        steps += 1
+    assert steps > 3
+    assert [done.count for done in bench.replied(Done)] == [4000]
+    found = bench.core.job(job)
+    assert found is not None
+    assert found.shown_counts().ready == 1000
