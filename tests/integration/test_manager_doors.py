@@ -136,6 +136,16 @@ def test_nonsense_is_answered_and_a_peer_that_goes_on_is_dropped(manager: Manage
     assert manager.count_lines("malformed message") == 1
 
 
+def test_after_one_malformed_batch_the_peer_is_understood_again(manager: Manager) -> None:
+    with DoorPeer(manager) as peer:
+        peer.open()
+        peer.send_frames("client", [b"\x93\x01\x02"])
+        assert not peer.wait_for(Refusal).is_fatal
+        header = ToManagerBatch(peer.proven.token_tag, 3)
+        peer.send_frames("client", [encode_batch(header, [Query(1, "queue")])])
+        assert peer.wait_for(Answer).queue is not None
+
+
 @pytest.mark.parametrize(
     ("tag", "sequence"), [(b"12345678", 2), (None, 3), (None, 1)], ids=["token", "gap", "repeat"]
 )
