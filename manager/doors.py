@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import zmq
 from msgspec import Struct
-from zmq.utils.monitor import parse_monitor_message
 
 from wqueue.manager.limits import ANNOUNCE_QUEUE_MAX, RESULT_QUEUE_MAX, TASK_QUEUE_MAX
 from wqueue.manager.log import Seldom
@@ -25,6 +24,7 @@ from wqueue.protocol.limits import (
     LISTEN_BACKLOG,
     MANAGER_HANDSHAKE_MS,
 )
+from wqueue.protocol.monitor import parse_event
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -117,8 +117,7 @@ class Door:
                 parts = self.monitor.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            event = parse_monitor_message(parts)
-            kind, value = event["event"], event["value"]
+            kind, value = parse_event(parts[0])
             if kind == zmq.EVENT_ACCEPTED:
                 self.open[value] = _peer_of(value)
             elif kind == zmq.EVENT_DISCONNECTED:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Generic, Literal, TypeVar
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from wqueue.protocol.codec import (
     ANNOUNCE,
@@ -34,6 +33,7 @@ from wqueue.protocol.limits import (
     PEER_HANDSHAKE_MS,
 )
 from wqueue.protocol.messages import Announcement, Data, FromManagerBatch, ToManagerBatch
+from wqueue.protocol.monitor import parse_event
 
 M = TypeVar("M")
 
@@ -109,7 +109,7 @@ class _Watched:
         """Read what the monitor has to say and update `state`; `reason` tells why it was lost."""
         while not self.monitor.closed:
             try:
-                event = recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"]
+                event, _ = parse_event(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
             except zmq.Again:
                 return
             if event == zmq.Event.HANDSHAKE_SUCCEEDED:
