@@ -29,8 +29,8 @@ TRUE = "/bin/true"
 WARM_UP = 200
 """Tasks before W1: their rate also tells how many W1 can afford."""
 
-W1_S = 12.0
-"""Time that W1 may take; with fewer than 10,000 tasks in it, it takes 5,000 or 1,000."""
+W1_S = 20.0
+"""Time that W1 may take; where 10,000 tasks would take longer it has 5,000 or 1,000."""
 
 W3_COUNT = 200
 
@@ -65,8 +65,8 @@ def with_worker(folder: Path) -> dict[str, Figures]:
         rate = run_array(client, WARM_UP)[0]
         fitting = [n for n in (10_000, 5_000) if n <= rate * W1_S]
         (spawner,) = children(process.pid)
-        pids = {"manager": about(info)["daemon_pid"], "worker": process.pid}
-        meter = Meter(**pids, spawner=spawner, client=os.getpid())
+        daemon = about(info)["daemon_pid"]
+        meter = Meter(daemon, worker=process.pid, spawner=spawner, client=os.getpid())
         figures = {"W1": many(client, fitting[0] if fitting else 1_000, meter)}
         figures["W3"] = one_by_one(client)
         figures["busy"] = while_busy(client)
