@@ -421,8 +421,10 @@ class Holdings:
         states = Counter(attempt.state for attempt in self._attempts.values())
         assert +self._states == states, (self._states, states)
         assert self._quarantined == len(self.quarantined())
-        untold = [self.finished, self.returned, self.removed, self.repeated]
+        untold = [self.returned, self.removed, self.repeated]
         assert not any(untold), untold
+        assert all(f.result.attempt in self._undelivered for f in self.finished)
+        assert not (self.finished and self.is_at_rest)
         self._cache.check(pins, is_settled)
 
 

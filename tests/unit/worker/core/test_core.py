@@ -697,3 +697,25 @@ def test_reports_of_strangers_change_nothing() -> None:
     bench = live_bench()
     assert bench.feed(Reported([Ended(A, "exited", 0)])) == []
     assert bench.run(A) == []
+
+
+def test_results_of_a_busy_worker_go_several_together_and_the_last_at_once() -> None:
+    bench = live_bench()
+    bench.hear(one_job(), dispatch(0, 1, 2))
+    assert len(only(SendResults, bench.end(A))) == 1
+    bench.now_s += 0.001
+    assert not only(SendResults, bench.end(B))
+    assert bench.core.deadline() == bench.now_s + 0.004
+    bench.now_s += 0.001
+    (report,) = only(SendResults, bench.end(C))
+    assert [result.attempt for result in report.results] == [B, C]
+
+
+def test_a_result_that_waited_is_kept_before_it_is_forgotten() -> None:
+    bench = live_bench()
+    bench.hear(one_job(), dispatch(0, 1, 2))
+    bench.end(A)
+    bench.end(B)
+    effects = bench.hear(ResultAck([B], "superseded"), door="result")
+    kinds = [type(effect) for effect in effects]
+    assert kinds == [Append, SendResults, Acknowledge]
