@@ -1,5 +1,6 @@
 from typing import get_args
 
+import pytest
 from support.worker_core import (
     UID,
     Bench,
@@ -705,7 +706,7 @@ def test_results_of_a_busy_worker_go_several_together_and_the_last_at_once() -> 
     assert len(only(SendResults, bench.end(A))) == 1
     bench.now_s += 0.001
     assert not only(SendResults, bench.end(B))
-    assert bench.core.deadline() == bench.now_s + 0.004
+    assert bench.core.deadline() == pytest.approx(bench.now_s + 0.004)
     bench.now_s += 0.001
     (report,) = only(SendResults, bench.end(C))
     assert [result.attempt for result in report.results] == [B, C]
