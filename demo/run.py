@@ -1,4 +1,7 @@
-"""make demo: a manager and two workers on loopback do a real job; nothing is left running."""
+"""make demo: a manager and two workers on loopback do a real job; nothing is left running.
+
+Tests call it with a number of files and an output folder of their own: run.py [COUNT [OUTPUT]].
+"""
 
 import os
 import shutil
@@ -29,9 +32,11 @@ def main() -> int:
     """Run the demo and give its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     folder = Path(tempfile.mkdtemp(prefix="wqueue-demo-"))
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else None
+    output = Path(sys.argv[2]) if len(sys.argv) > 2 else OUTPUT
     code = 1
     try:
-        code = demonstrate(folder)
+        code = demonstrate(folder, count, output)
     except DidNotStart as error:
         say(f"error: {error}")
     except WqueueError as error:
@@ -56,11 +61,11 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def demonstrate(folder: Path) -> int:
+def demonstrate(folder: Path, count: int | None, output: Path) -> int:
     """Start everything, run the job, show what it gave, stop everything."""
     library = job.library()
-    names = job.sources(library)
-    shutil.rmtree(OUTPUT, ignore_errors=True)
+    names = job.sources(library)[:count]
+    shutil.rmtree(output, ignore_errors=True)
     with ExitStack() as stack:
         info = stack.enter_context(manager(folder))
         port = about(info)["port"]
@@ -72,14 +77,15 @@ def demonstrate(folder: Path) -> int:
         say(f"{len(names)} files of {library}: one task each, then one that merges their counts")
         begun = time.monotonic()
         with progress_bar(len(names)) as on_progress:
-            faults = job.run(client, library, names, OUTPUT, on_progress)
+            faults = job.run(client, library, names, output, on_progress)
         took = time.monotonic() - begun
         client.shutdown()
     for fault in faults:
         say(f"error: {fault}")
     if faults:
         return 1
-    show(job.read_report(OUTPUT), len(names) + 1, took)
+    show(job.read_report(output), len(names) + 1, took)
+    say(f"outputs: {output}/packed, {output}/counts, {output}/report.json")
     return 0
 
 
@@ -128,7 +134,6 @@ def show(report: dict[str, object], task_count: int, took_s: float) -> None:
     say(f"\n{totals['files']} files, {totals['lines']} lines, {totals['tokens']} tokens")
     say(f"{task_count} tasks in {took_s:.1f} s: {task_count / took_s:.0f} tasks/s")
     say("every gzip was unpacked and is its source to the byte")
-    say(f"outputs: {OUTPUT}/packed, {OUTPUT}/counts, {OUTPUT}/report.json")
 
 
 if __name__ == "__main__":
