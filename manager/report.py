@@ -10,13 +10,12 @@ from msgspec import Struct
 
 from wqueue.manager.core.core import Core
 from wqueue.manager.core.events import Now
-from wqueue.manager.core.job import Attempt, Job
+from wqueue.manager.core.job import Attempt, Job, counts_of
 from wqueue.manager.core.scheduler import why_none
 from wqueue.manager.core.task import Phase, TaskState
 from wqueue.manager.core.worker import Worker, WorkerState
 from wqueue.protocol.messages import (
     Answer,
-    Counts,
     JobRange,
     JobRow,
     Query,
@@ -100,7 +99,7 @@ def _queue_row(core: Core, facts: Facts, now: Now) -> QueueRow:
         port=facts.port,
         software=facts.software,
         up_s=now.monotonic_s - facts.started_monotonic_s,
-        counts=_counts(sums),
+        counts=counts_of(sums),
         jobs=len(state.jobs),
         jobs_active=sum(not job.is_ended for job in state.jobs.values()),
         workers=len(live),
@@ -110,21 +109,6 @@ def _queue_row(core: Core, facts: Facts, now: Now) -> QueueRow:
         committed=_sum([worker.committed() for worker in live]),
         store_error=state.store_error,
         state_dir=facts.state_dir,
-    )
-
-
-def _counts(sums: list[int]) -> Counts:
-    return Counts(
-        blocked=sums[TaskState.BLOCKED],
-        held=sums[TaskState.HELD],
-        ready=sums[TaskState.READY],
-        assigned=sums[TaskState.ASSIGNED],
-        running=sums[TaskState.RUNNING],
-        retrieving=sums[TaskState.RETRIEVING],
-        unknown=sums[TaskState.UNKNOWN],
-        done=sums[TaskState.DONE] + sums[TaskState.FAILED],
-        failed=sums[TaskState.FAILED],
-        canceled=sums[TaskState.CANCELED],
     )
 
 

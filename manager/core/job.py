@@ -247,20 +247,8 @@ class Job:
         return expand(template, self.value(index), index)
 
     def shown_counts(self) -> Counts:
-        """Give the counts as they are shown: failed is a part of done."""
-        c = self.counts
-        return Counts(
-            blocked=c[TaskState.BLOCKED],
-            held=c[TaskState.HELD],
-            ready=c[TaskState.READY],
-            assigned=c[TaskState.ASSIGNED],
-            running=c[TaskState.RUNNING],
-            retrieving=c[TaskState.RETRIEVING],
-            unknown=c[TaskState.UNKNOWN],
-            done=c[TaskState.DONE] + c[TaskState.FAILED],
-            failed=c[TaskState.FAILED],
-            canceled=c[TaskState.CANCELED],
-        )
+        """Give the counts as they are shown."""
+        return counts_of(self.counts)
 
     def check(self) -> None:
         """Assert that counts, states and attempts agree."""
@@ -272,6 +260,22 @@ class Job:
             state = self.state(index)
             assert state not in FINAL_STATES, f"{self.number}.{index} ended with attempts left"
             assert state == shown_state(attempts), f"{self.number}.{index} is {state.name}"
+
+
+def counts_of(c: Sequence[int]) -> Counts:
+    """Turn numbers of tasks by TaskState into what is shown: failed is a part of done."""
+    return Counts(
+        blocked=c[TaskState.BLOCKED],
+        held=c[TaskState.HELD],
+        ready=c[TaskState.READY],
+        assigned=c[TaskState.ASSIGNED],
+        running=c[TaskState.RUNNING],
+        retrieving=c[TaskState.RETRIEVING],
+        unknown=c[TaskState.UNKNOWN],
+        done=c[TaskState.DONE] + c[TaskState.FAILED],
+        failed=c[TaskState.FAILED],
+        canceled=c[TaskState.CANCELED],
+    )
 
 
 def describe(spec: JobSpec, uid: bytes, number: int) -> Describe:
