@@ -10,8 +10,6 @@ import math
 import os
 import time
 
-import zmq
-
 from wqueue.manager.core.events import Now, Resumed, StopRequested
 from wqueue.manager.descriptors import Limits
 from wqueue.manager.hello import HelloDoor
@@ -22,6 +20,7 @@ from wqueue.manager.wire import ROUTERS, Wire
 from wqueue.protocol.handshake import ManagerFacts
 from wqueue.protocol.limits import SILENCE_MAX_S
 from wqueue.protocol.messages import ManagerHeartbeat
+from wqueue.protocol.poller import Poller
 
 TICK_S = 1.0
 """Interval of the chores: the loop never sleeps longer."""
@@ -84,15 +83,15 @@ class Loop:
         self._has_more = False
         self._stop_asked = False
         self._stop_by_s = math.inf
-        self._poller = zmq.Poller()
-        self._poller.register(waker.fileno(), zmq.POLLIN)
-        self._poller.register(hello.fileno(), zmq.POLLIN)
-        self._poller.register(wire.zap.socket, zmq.POLLIN)
+        self._poller = Poller()
+        self._poller.register(waker.fileno())
+        self._poller.register(hello.fileno())
+        self._poller.register(wire.zap.socket, is_sent_on=True)
         if parent is not None:
-            self._poller.register(parent, zmq.POLLIN)
+            self._poller.register(parent)
         for door in wire.doors.values():
-            self._poller.register(door.socket, zmq.POLLIN)
-            self._poller.register(door.monitor, zmq.POLLIN)
+            self._poller.register(door.socket, is_sent_on=True)
+            self._poller.register(door.monitor)
 
     def ask_to_stop(self) -> None:
         """Ask for a clean end; a signal handler may call this."""
@@ -103,16 +102,19 @@ class Loop:
         """Run until a stop was asked for and all that was decided is committed and sent."""
         last_s = self._shell.begin_turn().monotonic_s
         while not self._is_over():
-            ready = dict(self._poller.poll(self._timeout_ms()))
+            ready = self._ready(self._timeout_ms())
             now = self._shell.begin_turn()
             if now.monotonic_s - last_s > SILENCE_MAX_S / 2:
                 self._resume(now.monotonic_s - last_s, ready, now)
             self._turn(ready, now)
             last_s = now.monotonic_s
 
+    def _ready(self, timeout_ms: int) -> dict[object, None]:
+        return dict.fromkeys(self._poller.poll(timeout_ms))
+
     # --- one turn ----------------------------------------------------------------------------
 
-    def _turn(self, ready: dict[object, int], now: Now) -> None:
+    def _turn(self, ready: dict[object, None], now: Now) -> None:
         self._read(ready, now)
         self._shell.tick()
         self._chores(now)
@@ -125,7 +127,7 @@ class Loop:
             # A loop that never blocks keeps the interpreter's lock from the store's thread.
             time.sleep(COMMIT_PAUSE_S)
 
-    def _read(self, ready: dict[object, int], now: Now) -> None:
+    def _read(self, ready: dict[object, None], now: Now) -> None:
         shell, wire, now_s = self._shell, self._wire, now.monotonic_s
         if self._waker.fileno() in ready:
             self._waker.rest()
@@ -171,12 +173,12 @@ class Loop:
         if _is_due(self._wire.deadline(), now_s):
             self._wire.expire(now_s)
 
-    def _resume(self, stood_s: float, ready: dict[object, int], now: Now) -> None:
+    def _resume(self, stood_s: float, ready: dict[object, None], now: Now) -> None:
         """After a standstill, hear everything that came meanwhile before judging any silence."""
         LOG.warning("the manager stood still for %.1f s; every limit begins anew", stood_s)
         for _ in range(DRAIN_TURNS_MAX):
             self._read(ready, now)
-            ready = dict(self._poller.poll(0))
+            ready = self._ready(0)
             if not ready:
                 break
         self._shell.emit(Resumed())

@@ -74,6 +74,7 @@ IMPURE_PROTOCOL = {
     "wqueue.protocol.dial",
     "wqueue.protocol.link",
     "wqueue.protocol.locate",
+    "wqueue.protocol.poller",
 }
 """The modules of protocol that read files or sockets; every other one is pure."""
 
