@@ -12,8 +12,8 @@ from wqueue.protocol.sources import AttemptOutput, parse_source
 from wqueue.protocol.transfer import readable
 from wqueue.worker.core.events import Collect, Collected
 from wqueue.worker.file_threads import FileThreads
-from wqueue.worker.outbox import Outbox
-from wqueue.worker.sandbox import ERR, OUT
+from wqueue.worker.outbox import Kept, Outbox
+from wqueue.worker.sandbox import ERR, OUT, open_output
 
 HASH_BYTES = 1024 * 1024
 """Read at once while hashing."""
@@ -52,15 +52,17 @@ class Outputs:
 
     def serve(self, session: int, get: Get) -> None:
         """Answer a request for a part of an output."""
-        path = self._path(get.source)
-        if path is None:
+        found = self._find(get.source)
+        if found is None:
             self._send(session, GetFailed(get.transfer, "missing", "it is not here"), None)
             return
+        kept, path = found
         self._threads.do(
-            lambda: _read(path, get), lambda answer: self._send(session, answer[0], answer[1])
+            lambda: _read(kept.sandbox, path, get),
+            lambda answer: self._send(session, answer[0], answer[1]),
         )
 
-    def _path(self, source: bytes) -> bytes | None:
+    def _find(self, source: bytes) -> tuple[Kept, bytes] | None:
         try:
             wanted = parse_source(source)
         except RemoteProtocolError:
@@ -68,14 +70,15 @@ class Outputs:
         if not isinstance(wanted, AttemptOutput):
             return None
         kept = self._outbox.get(wanted.attempt)
-        return dict(kept.files).get(wanted.position) if kept is not None else None
+        path = dict(kept.files).get(wanted.position) if kept is not None else None
+        return None if kept is None or path is None else (kept, path)
 
 
 def _collect(sandbox: bytes, effect: Collect) -> Collected:
     results = []
     for position, name, mode in effect.outputs:
         try:
-            size, digest = _hash(output_path(sandbox, position, name))
+            size, digest = _hash(sandbox, output_path(sandbox, position, name))
         except OSError as error:
             what = {STDOUT: "standard output", STDERR: "standard error"}.get(position)
             shown = what or f"output {show(name)!r}"
@@ -84,9 +87,17 @@ def _collect(sandbox: bytes, effect: Collect) -> Collected:
     return Collected(effect.attempt, results)
 
 
-def _hash(path: bytes) -> tuple[int, bytes]:
+def _open(sandbox: bytes, path: bytes) -> int:
+    # A link is followed as long as it stays inside the sandbox, as when the outputs were looked at.
+    inside = path.removeprefix(sandbox + b"/")
+    if inside != path:
+        return open_output(sandbox, inside)
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _hash(sandbox: bytes, path: bytes) -> tuple[int, bytes]:
     hasher, size = blake3(), 0
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = _open(sandbox, path)
     try:
         while content := os.read(descriptor, HASH_BYTES):
             hasher.update(content)
@@ -96,9 +107,9 @@ def _hash(path: bytes) -> tuple[int, bytes]:
     return size, hasher.digest()
 
 
-def _read(path: bytes, get: Get) -> tuple[Data | GetFailed, bytes | None]:
+def _read(sandbox: bytes, path: bytes, get: Get) -> tuple[Data | GetFailed, bytes | None]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = _open(sandbox, path)
         try:
             length = readable(get, os.fstat(descriptor).st_size)
             content = os.pread(descriptor, length, get.offset) if length else b""

@@ -127,7 +127,19 @@ def test_nothing_but_the_declared_outputs_of_known_results_is_served(desk: Desk)
     assert desk.ask(Get(5, b"o/etc/passwd", 0, 10)) == missing
 
 
-def test_an_output_that_became_a_link_is_not_followed(desk: Desk, tmp_path: Path) -> None:
+def test_an_output_may_be_a_link_inside_the_sandbox(desk: Desk) -> None:
+    content = os.urandom(100_000)
+    (desk.sandbox / "real").write_bytes(content)
+    (desk.sandbox / "o").symlink_to("real")
+    found = OutputResult(0, len(content), 0o644, blake3(content).digest())
+    assert desk.collect((0, b"o", 0o644)) == Collected(ATTEMPT, [found])
+    desk.keep((0, b"o"))
+    assert desk.get(0, 0, CHUNK_BYTES) == (3, Data(5, 0), content)
+
+
+def test_an_output_that_became_a_link_out_of_the_sandbox_is_not_followed(
+    desk: Desk, tmp_path: Path
+) -> None:
     (tmp_path / "elsewhere").write_bytes(b"secret")
     (desk.sandbox / "o").symlink_to(tmp_path / "elsewhere")
     desk.keep((0, b"o"))
