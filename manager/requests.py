@@ -18,6 +18,7 @@ from wqueue.manager.core.core import Core
 from wqueue.manager.core.events import ClientHeard, JobSubmitted, Now
 from wqueue.manager.file_shell import Peer as FilePeer
 from wqueue.manager.files import Files, Verdict
+from wqueue.manager.log import one_line
 from wqueue.manager.peers import Peer
 from wqueue.manager.report import Facts, answer, needs_records
 from wqueue.manager.store import StoreReader
@@ -48,6 +49,9 @@ class Surroundings(Protocol):
 
     def reply(self, peer: Peer, message: Message, after: int = 0) -> None:
         """Send to a client that may be gone."""
+
+    def is_here(self, peer: Peer) -> bool:
+        """Tell whether a client is still linked; any thread may ask."""
 
     def post(self, call: Callable[[], None]) -> None:
         """Have `call` run in the loop's thread."""
@@ -96,7 +100,8 @@ class Requests:
         peer.kind = "client"
         peer.session = message.session
         peer.is_trusted = peer.role == "owner" and message.uid == os.getuid()
-        peer.name = f"{message.program or 'a client'} (pid {message.pid} on {message.host})"
+        program = message.program or "a client"
+        peer.name = one_line(f"{program} (pid {message.pid} on {message.host})")
         self._shell.reply(peer, m.Opened(f"wqueue {__version__}", SILENCE_MAX_S))
 
     def _declare(self, peer: Peer, message: m.ClientToManager) -> None:
@@ -140,7 +145,8 @@ class Requests:
                     spec=spec,
                     spec_bytes=blob,
                     may_write=verdict.may_write,
-                    watch=message.watch,
+                    # Nobody would ever tell the core that a client gone by now is gone.
+                    watch=message.watch and self._shell.is_here(peer),
                 )
             )
 
@@ -194,6 +200,8 @@ class Requests:
         """Read on the reader's thread, then answer in the loop's."""
 
         def work() -> None:
+            if not self._shell.is_here(peer):
+                return
             try:
                 found = read()
             except StoreError as error:

@@ -124,8 +124,12 @@ class Shell:
 
     def reply(self, peer: Peer, message: Message, after: int = 0) -> None:
         """Send to a peer that may be gone."""
-        if peer.number in self.wire.peers:
+        if self.is_here(peer):
             self.wire.send(peer, message, after)
+
+    def is_here(self, peer: Peer) -> bool:
+        """Tell whether a peer is still linked; any thread may ask."""
+        return peer.number in self.wire.peers
 
     def find_output(self, job_uid: bytes, index: int, position: int) -> FinishedOutput | None:
         """Say where an ended task's output lies."""
