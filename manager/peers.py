@@ -97,6 +97,8 @@ class Peer:
         if is_first == link.is_open:
             word = "again" if is_first else f"before {FIRST_MESSAGE[link.door].__name__}"
             return f"{kind.__name__} came {word}"
+        if is_first and kind is not m.Attach and self.kind:
+            return f"{kind.__name__} came in a session that is a {self.kind}'s"
         if kind is m.Attach and self.kind != "worker":
             return "Attach came before Register"
         return ""
