@@ -215,8 +215,11 @@ def _selected_ranges(core: Core, query: Query) -> Iterator[tuple[Job, int, int]]
         return
     for entry in query.ranges:
         found = jobs.get(entry.job)
-        if found is not None and entry.first < found.spec.count:
-            yield found, entry.first, min(entry.last, found.spec.count - 1)
+        if found is None:
+            continue
+        last = min(entry.last, found.spec.count - 1)
+        if entry.first <= last:
+            yield found, entry.first, last
 
 
 def _task_answer(core: Core, query: Query, now: Now, records: Sequence[TaskRecord]) -> Answer:
