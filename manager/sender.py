@@ -99,7 +99,9 @@ class Sender:
                 it.send(payload, zmq.NOBLOCK)
             while (piece := line.take_content()) is not None:
                 it.send(link.routing, zmq.NOBLOCK | zmq.SNDMORE)
-                it.send(encode_batch(self._next_header(link), [piece[0]]), zmq.SNDMORE)
+                it.send(
+                    encode_batch(self._next_header(link), [piece[0]]), zmq.NOBLOCK | zmq.SNDMORE
+                )
                 it.send(piece[1], zmq.NOBLOCK)
         except zmq.Again:
             if not link.peer.is_dropped:
