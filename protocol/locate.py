@@ -78,9 +78,18 @@ def default_state_dir(name: str = DEFAULT_NAME, environ: Mapping[str, str] = os.
 
 
 def make_state_dir(path: Path) -> None:
-    """Make a state directory that only its owner can enter; refuse one that others can write."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    facts = path.stat()
+    """Make a state directory that only its owner can enter; refuse one that others can write.
+
+    Raises UsageError, also when it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = path.stat()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"the state directory {path} cannot be made: {reason}; name another with --state-dir"
+        ) from None
     if facts.st_uid != os.getuid():
         raise UsageError(f"the state directory {path} belongs to another account")
     if facts.st_mode & 0o022:

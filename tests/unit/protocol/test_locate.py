@@ -86,6 +86,12 @@ def test_a_state_directory_that_others_can_write_is_refused(tmp_path: Path) -> N
         make_state_dir(tmp_path)
 
 
+def test_a_state_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match="cannot be made: Not a directory; name another"):
+        make_state_dir(tmp_path / "file" / "default")
+
+
 def test_a_state_directory_of_another_account_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
