@@ -47,6 +47,7 @@ from wqueue.protocol.messages import (
     Reattach,
     Refusal,
 )
+from wqueue.protocol.poller import Poller
 
 BACKOFF_FIRST_S = 0.1
 """Longest pause before the first attempt to reconnect; it doubles up to the longest."""
@@ -231,9 +232,10 @@ class Connection:
         if endpoint is None:
             raise NotAuthorized("this secret may not be used by clients; use the owner's")
         link = Link(context, endpoint, proven, CLIENT_FROM_MANAGER)
-        poller = zmq.Poller()
-        for source in (link.socket, link.monitor, self._wake_read):
-            poller.register(source, zmq.POLLIN)
+        poller = Poller()
+        poller.register(link.socket, is_sent_on=True)
+        poller.register(link.monitor)
+        poller.register(self._wake_read.fileno())
         reason = "closed"
         try:
             self._open(link, poller)
@@ -244,6 +246,7 @@ class Connection:
             except (LinkLost, ProtocolError) as error:
                 reason = str(error)
         finally:
+            poller.close()
             link.close()
             with self.lock:
                 was_open = self.exchange.is_open
@@ -253,7 +256,7 @@ class Connection:
         if was_open and not self._is_stopping.is_set():
             self._tell(f"lost: {reason}")
 
-    def _open(self, link: Link[ClientFromManager], poller: zmq.Poller) -> None:
+    def _open(self, link: Link[ClientFromManager], poller: Poller) -> None:
         deadline_s = time.monotonic() + PEER_HANDSHAKE_MS / 1000
         is_asked = False
         while not self.exchange.is_open:
@@ -291,12 +294,10 @@ class Connection:
                 link.send([message], content)
         return bool(self._data)
 
-    def _hear(
-        self, link: Link[ClientFromManager], poller: zmq.Poller, timeout_ms: int | None
-    ) -> None:
+    def _hear(self, link: Link[ClientFromManager], poller: Poller, timeout_ms: int | None) -> None:
         if timeout_ms is None and self.exchange.is_streaming:
             self._rest()
-        ready = dict(poller.poll(timeout_ms))
+        ready = poller.poll(timeout_ms)
         if self._wake_read.fileno() in ready:
             with contextlib.suppress(BlockingIOError):
                 self._wake_read.recv(4096)
