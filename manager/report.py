@@ -27,6 +27,9 @@ from wqueue.protocol.messages import (
 from wqueue.protocol.resources import Resources
 from wqueue.protocol.template import expand
 
+TASK_VIEWS = ("tasks", "explain")
+"""Views of single tasks: the same, since the row of a task that waits says why it does."""
+
 ROWS_MAX = 1000
 """Most rows in one answer, whatever was asked for: about 5 ms of the loop's time."""
 
@@ -45,7 +48,7 @@ class Facts(Struct, frozen=True):
 
 def needs_records(core: Core, query: Query) -> list[JobRange]:
     """Give the ranges whose ended tasks must be read from the store to answer `query`."""
-    if query.what != "tasks" or query.active_only:
+    if query.what not in TASK_VIEWS or query.active_only:
         return []
     pages = _pages(core, query)
     return [JobRange(job.number, first, last) for job, first, last in pages]
@@ -54,7 +57,7 @@ def needs_records(core: Core, query: Query) -> list[JobRange]:
 def answer(
     core: Core, facts: Facts, query: Query, now: Now, records: Sequence[TaskRecord] = ()
 ) -> Answer:
-    """Answer a query: "queue", "jobs", "tasks" or "workers"; anything else has no rows."""
+    """Answer a query: "queue", "jobs", "workers" or one of TASK_VIEWS; others have no rows."""
     if query.what == "queue":
         return Answer(query.request, 1, queue=_queue_row(core, facts, now))
     if query.what == "jobs":
@@ -67,7 +70,7 @@ def answer(
             workers = [w for w in workers if w.state is not WorkerState.GONE]
         listed = [_worker_row(worker, now) for worker in _page(workers, query)]
         return Answer(query.request, len(workers), workers=listed)
-    if query.what == "tasks":
+    if query.what in TASK_VIEWS:
         return _task_answer(core, query, now, records)
     return Answer(query.request)
 
