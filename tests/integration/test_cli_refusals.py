@@ -140,6 +140,20 @@ def test_a_wrong_secret_is_not_authorized(desk: Desk, tmp_path: Path) -> None:
     assert_refused(ran, "submit", 4)
 
 
+@pytest.mark.parametrize("tool", ["submit", "worker"])
+def test_no_password_is_not_authorized(desk: Desk, tmp_path: Path, tool: str) -> None:
+    place = ["--manager", f"127.0.0.1:{desk.manager.port}"]
+    words = ["--", "true"] if tool == "submit" else []
+    ran = desk.site.run(tool, *place, *words, env={"XDG_STATE_HOME": str(tmp_path)})
+    assert_refused(ran, tool, 4, "no password for the manager at")
+
+
+def test_a_workers_secret_cannot_submit(desk: Desk) -> None:
+    secret = desk.manager.state_dir / "secrets" / "worker"
+    ran = desk.run("submit", "--password-file", secret, "--", "true")
+    assert_refused(ran, "submit", 4, "a worker's secret")
+
+
 def test_a_file_that_cannot_be_read_is_refused(desk: Desk) -> None:
     if os.getuid() == 0:
         pytest.skip("root reads everything")
