@@ -50,6 +50,9 @@ MANAGER_GRACE_S = 900.0
 ROWS_MAX = 1000
 """Rows asked for at once."""
 
+NUMBER_MAX = 2**63 - 1
+"""Largest number of a job, a task or an event: what the wire takes."""
+
 FilePath = str | os.PathLike[str]
 
 
@@ -193,6 +196,7 @@ class Client:
         ids = _ids(jobs)
         if cursor and len(ids) != 1:
             raise UsageError(f"a cursor belongs to one job, not to {len(ids)}")
+        _check_numbers("a cursor", [cursor])
         cursors = dict.fromkeys(ids, cursor)
         for record in ResultStream(self._connection, cursors, follow=follow, timeout_s=timeout_s):
             self._deliveries.deliver_record(record)
@@ -209,6 +213,7 @@ class Client:
         wanted = [
             entry if isinstance(entry, JobRange) else JobRange(*_ids(entry)) for entry in some
         ]
+        _check_ranges(wanted)
         return self._order(lambda number: CancelTasks(number, wanted))
 
     # --- looking ------------------------------------------------------------------------------
@@ -248,6 +253,7 @@ class Client:
         return [row for page in self._pages("explain", ranges, False) for row in page.tasks]
 
     def _pages(self, what: str, ranges: Sequence[JobRange], active_only: bool) -> Iterator[Answer]:
+        _check_ranges(ranges)
         offset = 0
         while True:
             page = self._query(what, ranges, offset, active_only)
@@ -337,7 +343,18 @@ class Client:
 def _ids(jobs: Job | int | Iterable[Job | int]) -> list[int]:
     some = [jobs] if isinstance(jobs, Job | int) else jobs
     ids = [entry.id if isinstance(entry, Job) else entry for entry in some]
-    for number in ids:
-        if number < 0:
-            raise UsageError(f"{number!r} is not the number of a job")
+    _check_numbers("the number of a job", ids)
     return ids
+
+
+def _check_ranges(ranges: Iterable[JobRange]) -> None:
+    for entry in ranges:
+        _check_numbers("the number of a job", [entry.job])
+        _check_numbers("the index of a task", [entry.first, entry.last])
+
+
+def _check_numbers(what: str, numbers: Iterable[object]) -> None:
+    # What the wire cannot carry would end the connection's thread, and with it every other call.
+    for number in numbers:
+        if not (isinstance(number, int) and 0 <= number <= NUMBER_MAX):
+            raise UsageError(f"{number!r} is not {what}")

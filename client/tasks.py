@@ -89,6 +89,8 @@ class Task(Struct, frozen=True):
         """Refuse what makes no sense, with UsageError."""
         _check_command(self.command)
         if not self._is_plain():
+            for name in self.named:
+                _check_label("the name of a resource", name)
             self.resources()
         if self.inputs:
             _check_list("inputs", self.inputs)
@@ -96,7 +98,7 @@ class Task(Struct, frozen=True):
             _check_list("outputs", self.outputs)
         if self.env:
             _check_env(self.env)
-        if len(self.name) + len(self.tag) + len(self.category) > WORD_MAX:
+        if not (self.name == self.tag == "" and self.category == "default"):
             _check_words(name=self.name, tag=self.tag, category=self.category)
         if self.features:
             _check_features(self.features)
@@ -220,6 +222,8 @@ def _check_env(env: Mapping[str, Text]) -> None:
 
 def _check_words(**words: str) -> None:
     for what, word in words.items():
+        if not _is_text(word):
+            raise UsageError(f"the {what} is {word!r}; it must be a str of valid Unicode")
         if len(word) > WORD_MAX:
             raise UsageError(f"the {what} has {len(word)} characters; {WORD_MAX} are allowed")
 
@@ -228,8 +232,21 @@ def _check_features(features: Sequence[str]) -> None:
     if isinstance(features, str):
         raise UsageError("features is a str; write features=[...]")
     for feature in features:
-        if not feature or len(feature) > WORD_MAX:
-            raise UsageError(f"a feature has 1 to {WORD_MAX} characters, not {feature[:20]!r}")
+        _check_label("a feature", feature)
+
+
+def _check_label(what: str, word: str) -> None:
+    if not _is_text(word):
+        raise UsageError(f"{what} is {word!r}; it must be a str of valid Unicode")
+    if not 0 < len(word) <= WORD_MAX:
+        raise UsageError(f"{what} has 1 to {WORD_MAX} characters, not {word[:20]!r}")
+
+
+def _is_text(word: object) -> bool:
+    # Lone surrogates, as names of files that are no UTF-8 have them, cannot be sent as text.
+    if not isinstance(word, str):
+        return False
+    return word.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def _whole(what: str, amount: float, scale: int = 1) -> int:

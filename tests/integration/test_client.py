@@ -121,6 +121,24 @@ def test_an_unknown_job_is_an_error_and_the_client_goes_on(client: Client) -> No
     assert client.progress(job).counts.ready == 1
 
 
+@pytest.mark.parametrize("number", [-1, 2**63, 2**70, "7"])
+def test_a_number_that_the_wire_cannot_carry_costs_only_its_call(
+    client: Client, number: int
+) -> None:
+    job = client.submit(Task("true"))
+    for call in (
+        lambda: client.job(number),
+        lambda: client.wait(number, 0),
+        lambda: list(client.results(job, number)),
+        lambda: client.cancel(JobRange(job.id, 0, number)),
+        lambda: list(client.tasks([JobRange(number)])),
+        lambda: client.fetch(job, number, STDOUT),
+    ):
+        with pytest.raises(UsageError, match="is not"):
+            call()
+    assert client.progress(job).counts.ready == 1
+
+
 def test_waiting_ends_when_the_time_is_over_and_the_work_goes_on(client: Client) -> None:
     job = client.submit(Task("true"))
     with pytest.raises(WaitTimedOut, match="1 of 1 jobs had not ended"):
