@@ -91,8 +91,9 @@ def stage(
             folder.mkdir(parents=True, exist_ok=True)
         for output in outputs:
             final = paths.final(job, index, output.position, output.destination)
-            if output.destination and final.is_dir() and not final.is_symlink():
-                return OutputError(f"the output's destination {show_path(final)} is a folder")
+            why = _why_not_to_replace(final) if output.destination else ""
+            if why:
+                return OutputError(f"the output's destination {show_path(final)} is {why}")
             content = content_at_hand(output)
             if content is None:
                 continue
@@ -106,6 +107,13 @@ def stage(
         where = output.destination if output is not None else b""
         return _error_of(error, where)
     return None
+
+
+def _why_not_to_replace(final: Path) -> str:
+    # Renaming onto /dev/null would take it from the whole machine, onto a fifo from its reader.
+    if final.is_dir():
+        return "" if final.is_symlink() else "a folder"
+    return "not a regular file" if final.exists() and not final.is_file() else ""
 
 
 def content_at_hand(output: StagedOutput) -> bytes | None:

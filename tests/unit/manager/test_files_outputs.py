@@ -221,6 +221,18 @@ def test_a_link_at_the_destination_is_replaced_and_not_followed(loop: Loop, tmp_
     assert out.read_bytes() == b"small"
 
 
+def test_what_is_no_regular_file_is_not_replaced(loop: Loop, tmp_path: Path) -> None:
+    fifo, link, folder = tmp_path / "fifo", tmp_path / "link", tmp_path / "folder"
+    os.mkfifo(fifo)
+    link.symlink_to(fifo)
+    folder.mkdir()
+    assert stage(loop, small(fifo)).error.endswith("fifo is not a regular file")
+    assert stage(loop, small(link)).error.endswith("link is not a regular file")
+    assert stage(loop, small(folder)).error.endswith("folder is a folder")
+    assert fifo.is_fifo()
+    assert link.is_symlink()
+
+
 def test_two_attempts_of_a_task_do_not_meet(loop: Loop, tmp_path: Path) -> None:
     first, second = attempt(number=1), attempt(number=2)
     out = tmp_path / "out"
