@@ -13,6 +13,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -35,7 +37,7 @@ from wqueue.manager.shell import Shell
 from wqueue.manager.store import Store, StoreReader
 from wqueue.manager.wire import Wire, WireFacts
 from wqueue.protocol.credentials import write_private
-from wqueue.protocol.errors import EXIT_BUG, EXIT_OK, StoreError, WqueueError
+from wqueue.protocol.errors import EXIT_BUG, EXIT_OK, StoreError, UsageError, WqueueError
 from wqueue.protocol.handshake import ManagerFacts
 from wqueue.protocol.locate import INFO_NAME, PASSWORD_NAME, Info, write_info
 
@@ -190,11 +192,10 @@ class Daemon:
         )
         for path in (state_dir / INFO_NAME, options.info_file and Path(options.info_file)):
             if path:
-                write_info(path, info)
-                self._written.append(path)
+                self._write(path, partial(write_info, path, info))
         if options.port_file:
-            write_private(Path(options.port_file), f"{self._port}\n".encode())
-            self._written.append(Path(options.port_file))
+            path = Path(options.port_file)
+            self._write(path, partial(write_private, path, f"{self._port}\n".encode()))
         LOG.info(
             "manager %r listens on %s:%d (wqueue %s, start %d)",
             options.name,
@@ -205,6 +206,13 @@ class Daemon:
         )
         LOG.info("state directory %s, password file %s", state_dir, state_dir / PASSWORD_NAME)
         LOG.info("start workers with: wq-worker %s %d", host, self._port)
+
+    def _write(self, path: Path, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        self._written.append(path)
 
 
 def _settings(options: Options) -> Settings:

@@ -218,6 +218,8 @@ def test_a_manager_that_stood_still_gives_everybody_a_new_chance(
         (["--password-file", "missing"], "cannot read the password file"),
         (["--listen", "192.0.2.1"], "cannot listen on"),
         (["--name", "../x"], "cannot be called"),
+        (["--port-file", "missing/port"], "cannot write"),
+        (["--info-file", "missing/info"], "cannot write"),
     ],
 )
 def test_a_wrong_option_is_one_clear_line(site: Site, arguments: list[str], said: str) -> None:
