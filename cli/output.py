@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, NoReturn, TextIO
 
 import click
 
+from wqueue.protocol.errors import UsageError
+
 Row = Mapping[str, Any]
 
 STATE_COLOURS = {
@@ -117,13 +119,20 @@ def _write(stream: TextIO | None, lines: Iterable[str]) -> None:
         stream.flush()
     except BrokenPipeError:
         reader_gone()
+    except OSError as error:
+        _drop_output()
+        raise UsageError(f"cannot write to {stream.name}: {error.strerror}") from error
 
 
 def reader_gone() -> NoReturn:
     """End quietly, as if by SIGPIPE: whoever reads our output has seen enough (`| head`)."""
+    _drop_output()
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def _drop_output() -> None:
     # What is still buffered goes nowhere, else the interpreter would complain at its end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(128 + signal.SIGPIPE)
 
 
 def may_colour(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

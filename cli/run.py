@@ -24,7 +24,8 @@ def exit_code_of(command: click.Command, tool: str, arguments: Sequence[str] | N
     """Run a tool's click command, say on stderr what went wrong, and give the exit code."""
     try:
         code = command.main(args=arguments, prog_name=tool, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: closed by the caller
+            sys.stdout.flush()
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -162,6 +162,26 @@ def test_head_is_enough_and_nobody_complains(scene: Scene) -> None:
     assert (ran.stderr, len(ran.stdout.splitlines())) == ("", 1)
 
 
+@pytest.mark.parametrize(
+    ("target", "code", "said"),
+    [("&-", 0, ""), ("/dev/full", 2, "cannot write to <stdout>: No space left on device")],
+)
+def test_a_stdout_that_takes_nothing_is_no_bug(
+    scene: Scene, target: str, code: int, said: str
+) -> None:
+    desk = scene.desk
+    ran = subprocess.run(
+        ["bash", "-c", f"{' '.join(desk.site.command('status'))} >{target}"],
+        env=desk.site.env | desk.env,
+        cwd=desk.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (code, f"wq-status: {said}\n" if said else "")
+
+
 COUNTS = {
     *("blocked", "held", "ready", "assigned", "running"),
     *("retrieving", "unknown", "done", "failed", "canceled"),
