@@ -1,5 +1,8 @@
 """Handing out: what the scheduler pairs becomes attempts, and idle workers get others' queues."""
 
+from collections.abc import Iterator
+from itertools import islice
+
 from wqueue.manager.core.events import Send
 from wqueue.manager.core.job import Job
 from wqueue.manager.core.limits import KNOWN_JOBS_MAX, TAKE_BACK_MIN_S
@@ -60,34 +63,27 @@ class _Outgoing:
 
 
 def take_back_for_idle(state: State) -> None:
-    """Ask for queued attempts back when a worker is idle and nothing else waits for it.
+    """Ask for queued attempts back when workers are idle and nothing else waits for them.
 
     At most one is on its way back per idle worker, so that a queue is not emptied for nothing.
     """
-    if state.store_error or state.is_stopping:
-        return
-    idle_workers = state.scheduler.idle_workers()
-    victims = (
-        [worker for worker in state.sessions.values() if worker.queued] if idle_workers else []
-    )
-    if not victims:
+    victims = [worker for worker in state.scheduler.queueing.values() if worker.queued]
+    if not victims or state.store_error or state.is_stopping:
         return
     coming = sum(a.is_taken_back for victim in victims for a in victim.queued.values())
-    for idle in idle_workers[coming:]:
-        for victim in victims:
-            if victim is not idle and _ask_back(state, victim, idle):
-                break
+    idle_workers = islice(state.scheduler.idle_workers(), coming, None)
+    for victim in victims:
+        if victim.queue_ends_in_s() >= TAKE_BACK_MIN_S:
+            _ask_back(state, victim, idle_workers)
 
 
-def _ask_back(state: State, victim: Worker, idle: Worker) -> bool:
-    if victim.queue_ends_in_s() < TAKE_BACK_MIN_S:
-        return False
+def _ask_back(state: State, victim: Worker, idle_workers: Iterator[Worker]) -> None:
     for attempt in reversed(victim.queued.values()):
-        wanted = attempt.job.spec.template.resources
         if attempt.is_taken_back or attempt.phase is not Phase.ASSIGNED:
             continue
-        if idle.room.fits(wanted):
+        wanted = attempt.job.spec.template.resources
+        if any(idle.room.fits(wanted) for idle in idle_workers):
             attempt.is_taken_back = True
             state.emit(Send(victim.session, TakeBack([attempt.key])))
-            return True
-    return False
+        else:
+            return

@@ -209,7 +209,7 @@ class JobEnded(Struct, frozen=True):
 
 
 class WorkerAdmitted(Struct, frozen=True):
-    """A worker was admitted under this number; `register` without its resume secret."""
+    """A worker was admitted under this number."""
 
     record: int
     worker_id: bytes
@@ -312,8 +312,7 @@ class DropWorker(Struct, frozen=True):
 class StageOutputs(Struct, frozen=True):
     """Bring the outputs of a result into staging, from the result itself or from the worker.
 
-    `destinations` says per entry of `outputs` the final path, or b"" for the manager's own store.
-    Answer: OutputsStaged.
+    Each has its final path, or b"" for the manager's own store. Answer: OutputsStaged.
     """
 
     session: int

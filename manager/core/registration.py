@@ -28,6 +28,10 @@ from wqueue.protocol.messages import (
 )
 from wqueue.protocol.resources import Room
 
+_CLOSING_REASONS = ("leaving", "does_not_fit")
+"""Why a worker that returns attempts is given nothing more in this session: it would only return
+that too, at once and without end."""
+
 _SEEN = {
     "queued": Cause.SEEN_QUEUED,
     "running": Cause.SEEN_RUNNING,
@@ -180,6 +184,9 @@ def on_returned(state: State, worker: Worker, message: Returned) -> None:
             continue
         if message.reason == "unknown_job":
             worker.known_jobs.pop(attempt.job.uid, None)
+        elif message.reason in _CLOSING_REASONS:
+            worker.is_leaving = True
+            state.scheduler.worker_is_closed(worker)
         state.fail_attempt(attempt, "", _lost_result(state, attempt, f"returned: {message.reason}"))
 
 

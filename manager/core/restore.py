@@ -5,8 +5,9 @@ them has come back or is given up: its dispatch may have been on its way when th
 """
 
 import hashlib
+from collections.abc import Sequence
 
-from wqueue.manager.core.events import AttemptStarted, Restored, StoredJob
+from wqueue.manager.core.events import AttemptStarted, Restored, StoredJob, WorkerAdmitted
 from wqueue.manager.core.job import Attempt, Job
 from wqueue.manager.core.results import publish
 from wqueue.manager.core.state import State
@@ -35,7 +36,7 @@ def on_restored(state: State, event: Restored) -> None:
         attempt.phase = Phase.PUBLISHING
         job.refresh(publishing.index)
         publish(state, attempt, publishing.task, after=0)
-    _begin_to_settle(state)
+    _begin_to_settle(state, event.workers)
 
 
 def _expect(state: State, worker_id: bytes, number: int, host: str) -> None:
@@ -91,13 +92,19 @@ def _take_attempt(state: State, started: AttemptStarted) -> None:
     job.tries[started.index] = job.tries.get(started.index, 0) + 1
 
 
-def _begin_to_settle(state: State) -> None:
-    now = state.now
+def _begin_to_settle(state: State, admitted: Sequence[WorkerAdmitted]) -> None:
+    """Wait for the workers that may be running something.
+
+    That is known of some; others were admitted so lately that its record may have been lost. An
+    idle dead one holds nobody up.
+    """
     wait_s = state.settings.reattach_wait_s
-    for worker in state.workers.values():
-        state.awaited[worker.worker_id] = None
+    for row in admitted:
+        is_recent = state.now.wall_s - row.wall_s < wait_s
+        if is_recent or state.workers[row.worker_id].attempts:
+            state.awaited[row.worker_id] = None
     if not state.awaited:
         state.scheduler.settled()
         return
-    state.settle_at_s = now.monotonic_s + wait_s
+    state.settle_at_s = state.now.monotonic_s + wait_s
     state.note("info", f"waiting up to {wait_s:g} s for {len(state.awaited)} known workers")

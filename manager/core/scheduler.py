@@ -59,6 +59,9 @@ class Scheduler:
         self._order: list[Shape] = []
         self._shapes_made = 0
         self._open: dict[int, Worker] = {}
+        self.queueing: dict[int, Worker] = {}
+        """Workers that hold tasks ready; one whose queue has emptied since is out at its next
+        change."""
         self._changed_workers: dict[int, Worker] = {}
         self._changed_shapes: dict[tuple[float, int], Shape] = {}
 
@@ -78,6 +81,7 @@ class Scheduler:
         """Note that nothing may be sent to `worker` any more."""
         self._open.pop(worker.number, None)
         self._changed_workers.pop(worker.number, None)
+        self.queueing.pop(worker.number, None)
 
     def settled(self) -> None:
         """Let the jobs from before the start go: those waited for have come or are given up."""
@@ -99,34 +103,53 @@ class Scheduler:
         for may_wait in (False, True):
             yield from self._pairs_of_workers(may_wait)
             yield from self._pairs_of_shapes(may_wait)
+        self._sort_out()
         self._changed_workers.clear()
         self._changed_shapes.clear()
-        for worker in [w for w in self._open.values() if not _has_any_room(w)]:
-            del self._open[worker.number]
-        for shape in [s for s in self._order if not s.jobs]:
+
+    def idle_workers(self) -> Iterator[Worker]:
+        """Give the workers that have cores left and nothing waiting for them."""
+        return (w for w in self._open.values() if w.room.cores_milli > 0 and not w.queued)
+
+    def _sort_out(self) -> None:
+        """Drop what this look has filled up or emptied; of the rest nothing has changed."""
+        for worker in self._changed_workers.values():
+            if worker.queued:
+                self.queueing[worker.number] = worker
+            else:
+                self.queueing.pop(worker.number, None)
+            if not _has_any_room(worker):
+                self._open.pop(worker.number, None)
+        for shape in [s for s in self._changed_shapes.values() if not s.jobs]:
             self._drop(shape)
 
-    def idle_workers(self) -> list[Worker]:
-        """Give the workers that nothing waiting fits and that could run more at once."""
-        return [worker for worker in self._open.values() if not worker.queued]
-
-    def waiting_jobs(self) -> Iterator[Job]:
-        """Give the jobs with ready tasks, most urgent first."""
-        for shape in self._order:
-            for job in shape.jobs.values():
-                if job.ready_count:
-                    yield job
-
     def _pairs_of_workers(self, may_wait: bool) -> Iterator[tuple[Worker, Job]]:
-        shapes = [shape for shape in self._order if not shape.is_settling]
-        for shape in shapes:
-            yield from _deal(shape, list(self._changed_workers.values()), may_wait)
+        for shape in [shape for shape in self._order if not shape.is_settling]:
+            yield from self._deal(shape, list(self._changed_workers.values()), may_wait)
 
     def _pairs_of_shapes(self, may_wait: bool) -> Iterator[tuple[Worker, Job]]:
         for rank in sorted(self._changed_shapes):
             shape = self._changed_shapes[rank]
-            if not shape.is_settling:
-                yield from _deal(shape, list(self._open.values()), may_wait)
+            if not shape.is_settling and shape.next_job() is not None:
+                yield from self._deal(shape, list(self._open.values()), may_wait)
+
+    def _deal(
+        self, shape: Shape, workers: list[Worker], may_wait: bool
+    ) -> Iterator[tuple[Worker, Job]]:
+        """Deal tasks of a shape to workers in turns until none takes another or none is left."""
+        while workers:
+            able = []
+            for worker in workers:
+                if not fits(shape, worker, may_wait=may_wait):
+                    continue
+                job = shape.next_job()
+                if job is None:
+                    self._changed_shapes[shape.rank] = shape
+                    return
+                self._changed_workers[worker.number] = worker
+                yield worker, job
+                able.append(worker)
+            workers = able
 
     def _shape_of(self, job: Job) -> Shape:
         shape = job.shape
@@ -205,18 +228,3 @@ def _has_any_room(worker: Worker) -> bool:
     if worker.queued:
         return len(worker.queued) < worker.prefetch_max()
     return True
-
-
-def _deal(shape: Shape, workers: list[Worker], may_wait: bool) -> Iterator[tuple[Worker, Job]]:
-    """Deal tasks of `shape` to `workers` in turns until none takes another or none is left."""
-    while workers:
-        able = []
-        for worker in workers:
-            if not fits(shape, worker, may_wait=may_wait):
-                continue
-            job = shape.next_job()
-            if job is None:
-                return
-            yield worker, job
-            able.append(worker)
-        workers = able

@@ -9,6 +9,7 @@ from collections import deque
 from wqueue.manager.core.events import (
     AttemptFailed,
     AttemptStarted,
+    DiscardOutputs,
     Effect,
     JobEnded,
     Note,
@@ -260,6 +261,8 @@ class State:
     def _stop_attempt(self, attempt: Attempt, *, is_winner: bool) -> None:
         worker = self.worker_of(attempt)
         self.retries.pop(attempt.key, None)
+        if attempt.phase is Phase.RETRIEVING:
+            self.emit(DiscardOutputs(attempt.job.number, attempt.index, attempt.key))
         if worker is None:
             return
         worker.remove(attempt)

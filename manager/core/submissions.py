@@ -220,6 +220,8 @@ def go_on_canceling(state: State) -> None:
         wanted = request.ranges.pop()
         job = state.jobs[wanted.job]
         last = min(wanted.last, job.spec.count - 1)
+        if wanted.first > last:
+            continue
         if wanted.first == 0 and last == job.spec.count - 1:
             request.count += cancel_job(state, job)
             continue

@@ -63,11 +63,11 @@ class Worker:
         self.done = 0
         self.failed = 0
 
-    def add(self, attempt: Attempt, *, may_allocate: bool = True) -> None:
+    def add(self, attempt: Attempt) -> None:
         """Note an attempt at this worker; it takes room if there is any, else it is queued."""
         self.attempts[attempt.key] = attempt
         wanted = attempt.job.spec.template.resources
-        if may_allocate and self.room.fits(wanted):
+        if self.room.fits(wanted):
             self.room.take(wanted)
             attempt.is_allocated = True
         else:

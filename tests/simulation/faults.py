@@ -10,6 +10,7 @@ KINDS = (
     "repeated",
     "late",
     "worker_crash",
+    "worker_leaves",
     "manager_crash",
     "failed_commit",
 )
@@ -32,6 +33,7 @@ class Options(Struct, frozen=True):
     late: float
     late_s: float
     worker_crash: float
+    worker_leaves: float
     manager_crash: float
     failed_commit: float
     task_s: float
@@ -56,6 +58,7 @@ def draw_options(dice: Random) -> Options:
         late=chance(0.2),
         late_s=dice.choice((0.05, 1.0, 20.0)),
         worker_crash=chance(0.02),
+        worker_leaves=chance(0.02),
         manager_crash=chance(0.02),
         failed_commit=chance(0.1),
         task_s=dice.choice((0.01, 0.5, 5.0)),
@@ -77,6 +80,7 @@ def big_options(workers: int, tasks: int) -> Options:
         late=0.01,
         late_s=1.0,
         worker_crash=0.0005,
+        worker_leaves=0.0005,
         manager_crash=0.0001,
         failed_commit=0.01,
         task_s=1.0,

@@ -50,6 +50,7 @@ from wqueue.worker.core.events import (
     SendResults,
     SendTask,
     Start,
+    StopRequested,
     Ticked,
 )
 from wqueue.worker.core.settings import Settings
@@ -130,6 +131,8 @@ class WorkerProcess:
                 return
             self._carry_out(effect)
         self._plan_tick()
+        if self._faults.strikes("worker_leaves"):
+            self._schedule.soon(lambda: self.handle(StopRequested("SIGTERM")))
 
     def crash(self) -> None:
         """Die by kill -9: its tasks die with it, the outbox stays; a new process follows."""

@@ -19,7 +19,9 @@ from wqueue.protocol.messages import (
     STDOUT,
     AttemptResult,
     Cancel,
+    CancelTasks,
     HeldAttempt,
+    JobRange,
     OutputResult,
     OutputSpec,
     Progress,
@@ -238,6 +240,16 @@ def test_outputs_lost_with_their_worker_make_the_task_run_again() -> None:
     assert not bench.dispatched(2)
     bench.feed(OutputsStaged(attempt, "its link was lost", is_worker_at_fault=True))
     assert len(bench.dispatched(2)) == 1
+
+
+def test_canceling_while_outputs_come_in_discards_them() -> None:
+    bench = Bench()
+    job = bench.submit(array_of(1, outputs=ONE_OUTPUT))
+    (attempt,) = bench.join(1)
+    bench.finish(1, attempt, outputs=[LARGE])
+    bench.ask(CancelTasks(5, [JobRange(job)]))
+    assert bench.one(DiscardOutputs).attempt == attempt
+    assert bench.acknowledged(1) == {attempt: "superseded"}
 
 
 def test_staging_is_a_no_op_for_attempts_that_are_over() -> None:

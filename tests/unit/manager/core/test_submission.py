@@ -187,6 +187,13 @@ def test_workers_are_not_told_where_the_manager_reads_files() -> None:
     assert assignment.column_files == [FileRef(b"e" * 32, 3)]
 
 
+def test_a_range_without_tasks_cancels_nothing() -> None:
+    bench = Bench()
+    job = bench.submit(array_of(5))
+    bench.ask(CancelTasks(5, [JobRange(job, 10**9, 5), JobRange(job, 1, 1)]))
+    assert [done.count for done in bench.replied(Done)] == [1]
+
+
 def test_many_tasks_are_canceled_in_steps() -> None:
     bench = Bench()
     job = bench.submit(array_of(5000))

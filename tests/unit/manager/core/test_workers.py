@@ -1,4 +1,4 @@
-from support.manager_core import Bench, array_of
+from support.manager_core import WALL_S, Bench, array_of
 
 from wqueue.manager.core.events import (
     Announce,
@@ -218,6 +218,18 @@ def test_a_worker_that_says_goodbye_leaves_nothing_behind() -> None:
     assert again != attempt
 
 
+def test_a_leaving_worker_is_given_nothing_more() -> None:
+    bench = Bench()
+    bench.submit(array_of(3))
+    (running, waiting) = bench.join(1)
+    bench.hear(1, Returned([waiting], "leaving"))
+    assert not bench.dispatched(1)
+    bench.finish(1, running)
+    assert not bench.dispatched(1)
+    bench.feed(WorkerLost(1))
+    assert len(bench.join(2, name=ONE)) == 2
+
+
 def test_returned_attempts_do_not_count() -> None:
     bench = Bench()
     bench.submit(array_of(1))
@@ -238,6 +250,19 @@ def test_what_waits_at_a_busy_worker_is_taken_back_for_an_idle_one() -> None:
     assert [t.attempts for t in bench.sent(1, TakeBack)] == [[waiting]]
     bench.hear(1, Returned([waiting], "taken_back"))
     assert len(bench.dispatched(2)) == 1
+
+
+def test_no_more_is_asked_back_than_idle_workers_can_take() -> None:
+    bench = Bench()
+    bench.submit(array_of(9))
+    bench.join(1, cores=4)
+    bench.join(2)
+    bench.hear(1, WorkerHeartbeat())
+    bench.join(3)
+    asked = [t.attempts for t in bench.sent(1, TakeBack)]
+    assert len(asked) == 1
+    bench.hear(1, WorkerHeartbeat())
+    assert not bench.sent(1, TakeBack)
 
 
 def test_a_task_that_was_asked_back_and_has_begun_stays_where_it_is() -> None:
@@ -283,7 +308,7 @@ def _restored(**changes: object) -> Restored:
         "jobs": [StoredJob(added, ended=[1])],
         "attempts": [],
         "publishing": [],
-        "workers": [WorkerAdmitted(0, ONE, 1, "host1", 1.0)],
+        "workers": [WorkerAdmitted(0, ONE, 1, "host1", WALL_S + 90.0)],
     }
     return Restored(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -293,6 +318,11 @@ def test_old_tasks_wait_for_the_known_workers_and_new_ones_do_not() -> None:
     assert bench.join(5) == []
     bench.submit(array_of(1))
     assert len(bench.dispatched(5)) == 1
+
+
+def test_an_idle_worker_from_long_ago_holds_nobody_up() -> None:
+    bench = Bench(_restored(workers=[WorkerAdmitted(0, ONE, 1, "host1", WALL_S)]))
+    assert len(bench.join(5)) == 2
 
 
 def test_old_tasks_go_when_the_known_workers_are_back() -> None:
