@@ -71,6 +71,7 @@ class Loop:
         self._events: deque[events.Event] = deque()
         self._is_handling = False
         self._is_outbox_full = False
+        self._is_workdir_lost = False
         self._exit: events.Exit | None = None
         self._measure_s = 0.0
         self._carry_out: dict[type, Callable[[Any], None]] = {
@@ -188,8 +189,17 @@ class Loop:
 
     def _read_spawner(self) -> None:
         reports = [_told(report) for report in self._spawner.receive()]
+        if any(isinstance(r, Ended) and r.how == orders.SANDBOX_FAILED for r in reports):
+            self._look_for_workdir()
         if reports:
             self.handle(events.Reported(reports))
+
+    def _look_for_workdir(self) -> None:
+        # Without it every task fails at once, so this worker alone would empty the queue. Told
+        # before the reports, so that these tasks, too, are given back and run elsewhere.
+        if not self._is_workdir_lost and not self._workdir.is_there():
+            self._is_workdir_lost = True
+            self.handle(events.StopRequested(f"the folder {self._workdir.path} is gone"))
 
     def _read_signals(self, stop_signals: deque[str], wake: int) -> None:
         os.read(wake, 4096)

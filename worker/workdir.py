@@ -71,6 +71,10 @@ class Workdir:
             remove_sandbox(self._sandboxes + attempt)
         return Swept(process_count, len(stale))
 
+    def is_there(self) -> bool:
+        """Tell whether sandboxes can still be made: cleaners of /tmp take whole folders away."""
+        return self.sandboxes.is_dir()
+
     def disk_free_mb(self) -> int:
         """Measure what is free for this user on the file system."""
         status = os.statvfs(self.path)

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -128,6 +129,20 @@ def test_it_leaves_when_its_wall_time_is_over(
     assert worker.wait() == 0
     assert worker.output().splitlines()[-1] == "wq-worker: the wall time is over"
     assert not is_alive(pid)
+
+
+def test_a_worker_whose_folder_is_taken_away_leaves_and_its_tasks_run_elsewhere(
+    site: Site, manager: Manager, client: wqueue.Client
+) -> None:
+    folder = site.folder / "work"
+    worker = site.start_worker(manager, "--cores", 1, "--workdir", folder)
+    wait_for_worker(worker)
+    shutil.rmtree(folder)
+    job = client.submit_array(wqueue.Task("true"), count=20)
+    assert worker.wait(30) == 0
+    assert f"the folder {folder} is gone" in worker.output()
+    site.start_worker(manager, "--cores", 1)
+    assert job.wait(60).all_succeeded
 
 
 def test_a_single_shot_worker_leaves_with_its_manager(site: Site, manager: Manager) -> None:
