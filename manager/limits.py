@@ -45,6 +45,36 @@ CHUNKS_PER_TURN = 4
 BATCHES_PER_TURN = 64
 """Batches taken per door and loop turn, so that no door starves another."""
 
+CLIENTS_TURN_S = 0.004
+"""Time per loop turn for clients' requests, in seconds: with the dearest one, a listing of 5 ms,
+still below the 10 ms of a loop step."""
+
+REQUESTS_WAITING_MAX = 8192
+"""Requests of one client that wait for their turn, and as many that wait for the journal: four
+times what our client library leaves unanswered. One more ends the session."""
+
+REQUESTS_WAITING_BYTES = 16 * 1024 * 1024
+"""Bytes of requests that wait, over all clients: the client door is not read while there are more,
+so that their senders wait and not our memory."""
+
+RANGES_WAITING_MAX = 65_536
+"""Ranges in the queries of one client that wait for the journal: 4 MB of memory."""
+
+UNTAKEN_MAX_BYTES = 65_536
+"""Bytes in the kernel, sent to a client and not taken, above which it gets nothing more from the
+journal: less than any buffer of the kernel, more than a delayed ACK leaves of small answers."""
+
+READ_AGAIN_S = 0.01
+"""Interval of looking whether a client has taken the last answer from the journal, in seconds."""
+
+LAST_WORDS_MAX_S = 1.0
+"""How long the news of a lost peer waits for a door that is never empty, in seconds: what else it
+said is said again in its next session."""
+
+LINK_UNUSED_S = 60.0
+"""A connection that no session has used within this is cut, so that nobody piles up descriptors;
+above PROOF_UNUSED_S, so that a late peer is told to begin again."""
+
 TASK_QUEUE_MAX = 1000
 """SNDHWM and RCVHWM of the task and client doors, in batches: above all credit (wire 5.4)."""
 
@@ -88,3 +118,6 @@ CLIENT_DESCRIPTORS = 1024
 
 WORKER_DESCRIPTORS = 3
 """Descriptors of one worker: task, result and announce."""
+
+ROOM_PAUSE_S = 5.0
+"""Pause before a daemon that found no room for its journal is started again."""

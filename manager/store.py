@@ -7,7 +7,9 @@ commit that fails keeps its group: the connection is opened anew and the same re
 again, in the same order, until they go through.
 """
 
+import errno
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -21,7 +23,7 @@ from wqueue.manager.core.events import Record, Restored, StoreBlocked, StoreOpen
 from wqueue.manager.store_group import Group, OpenRows
 from wqueue.manager.store_load import load, read_meta
 from wqueue.manager.store_reader import AttemptRow, StoreReader
-from wqueue.protocol.errors import StoreError
+from wqueue.protocol.errors import JournalFull, StoreError
 
 __all__ = ["AttemptRow", "Store", "StoreReader", "find_damage"]
 
@@ -30,6 +32,9 @@ GROUP_RECORDS_MAX = 2048
 
 OVERDUE_S = 0.002
 """A commit that takes longer is starved or its disk is slow: the loop must pause (wire 7.1)."""
+
+ROOM_MIN_BYTES = 128 * 1024
+"""A journal that cannot be opened on a disk with less room is taken to want room."""
 
 RETRY_FIRST_S = 0.1
 """Pause after the first failed commit; doubled up to RETRY_MAX_S."""
@@ -74,6 +79,7 @@ class Store:
         self._commit = commit or _commit
         self._rows = OpenRows()
         self._epoch = 0
+        self._place = (0, 0)
         self._connection: sqlite3.Connection | None = None
         self._queue: queue.SimpleQueue[Sequence[Record] | None] = queue.SimpleQueue()
         self._news: deque[StoreBlocked | StoreOpened] = deque()
@@ -94,16 +100,19 @@ class Store:
         try:
             connection = store_schema.connect_writer(self._path)
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"cannot open the journal {self._path}: {error}") from error
+            kind = _kind_of(error, self._path)
+            raise kind(f"cannot open the journal {self._path}: {error}") from error
         try:
             restored = self._begin(connection)
         except (sqlite3.Error, OSError) as error:
             connection.close()
-            raise StoreError(f"cannot read the journal {self._path}: {error}") from error
+            kind = _kind_of(error, self._path)
+            raise kind(f"cannot read the journal {self._path}: {error}") from error
         except BaseException:
             connection.close()
             raise
         self._connection = connection
+        self._place = _place_of(self._path)
         self._thread.start()
         return restored
 
@@ -233,6 +242,9 @@ class Store:
         connection.execute("BEGIN IMMEDIATE")
         group.write(connection)
         self._commit(connection)
+        if _place_of(self._path) != self._place:
+            # Commits into a file that has lost its name would be gone with this process.
+            raise OSError(errno.ENOENT, f"the journal {self._path} was removed or replaced")
         group.settle()
         return group.last
 
@@ -253,6 +265,8 @@ class Store:
                 _log.warning("closing the journal: %s", error)
 
     def _reopen(self) -> sqlite3.Connection:
+        if _place_of(self._path) != self._place:
+            raise OSError(errno.ENOENT, f"the journal {self._path} was removed or replaced")
         connection = store_schema.connect_writer(self._path)
         try:
             epoch = read_meta(connection, "epoch")
@@ -282,6 +296,25 @@ def find_damage(path: Path) -> str:
             connection.close()
     except sqlite3.Error as error:
         return str(error)
+
+
+def _place_of(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return found.st_dev, found.st_ino
+
+
+def _kind_of(error: Exception, path: Path) -> type[StoreError]:
+    """Tell a full disk from what needs a person. SQLite has many names for the former."""
+    if getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT) or "is full" in str(error):
+        return JournalFull
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return StoreError
+    return JournalFull if disk.f_bavail * disk.f_frsize < ROOM_MIN_BYTES else StoreError
 
 
 def _commit(connection: sqlite3.Connection) -> None:

@@ -6,6 +6,7 @@ whoever kills the supervisor has ended both. A daemon that refused to start, or 
 is not started again.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -17,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from wqueue.manager.limits import LOCK_WAIT_S, RESTARTS_MAX, RESTARTS_WITHIN_S
+from wqueue.manager.limits import LOCK_WAIT_S, RESTARTS_MAX, RESTARTS_WITHIN_S, ROOM_PAUSE_S
 from wqueue.manager.options import Options, to_json
-from wqueue.protocol.errors import EXIT_BUG, Refused
+from wqueue.protocol.errors import EXIT_BUG, JournalFull, Refused, StoreError
 from wqueue.protocol.locate import make_state_dir
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -93,6 +94,11 @@ class _Supervisor:
         try:
             while True:
                 code = self._run_daemon()
+                if code == JournalFull.exit_code:
+                    if not ends:
+                        return StoreError.exit_code
+                    self._wait_for_room()
+                    continue
                 if self._stops or 0 <= code != EXIT_BUG:
                     return max(code, 0)
                 how = f"signal {-code}" if code < 0 else "a bug"
@@ -107,6 +113,13 @@ class _Supervisor:
                 self._say(f"the daemon ended by {how}: starting it again")
         finally:
             restore()
+
+    def _wait_for_room(self) -> None:
+        """Pause before another try; a signal ends the pause, and the next try ends at once."""
+        self._say(f"the disk is full: trying again in {ROOM_PAUSE_S:g} s")
+        until_s = time.monotonic() + ROOM_PAUSE_S
+        while not self._stops and time.monotonic() < until_s:
+            time.sleep(0.1)
 
     def _run_daemon(self) -> int:
         command = [sys.executable, "-m", "wqueue.manager.main", to_json(self._options)]
@@ -148,5 +161,5 @@ class _Supervisor:
         sys.stderr.write(line)
         sys.stderr.flush()
         # No daemon runs now, so nobody rotates the log at the same time.
-        with (self._state_dir / "manager.log").open("a") as log:
+        with contextlib.suppress(OSError), (self._state_dir / "manager.log").open("a") as log:
             log.write(line)

@@ -15,6 +15,7 @@
         RemoteProtocolError         the peer broke it; its connection is dropped
         VersionMismatch             neither side speaks the other's major version
       StoreError                8   the journal cannot be written or read
+        JournalFull            75   no room for it at a start; the supervisor tries again
 
 A bug is an AssertionError, caught by nobody: the daemon logs its last events and exits 70.
 A message is a sentence with the values in it and, where there is one, what to do next.
@@ -127,6 +128,17 @@ class StoreError(WqueueError):
 
     exit_code = 8
     code = "store"
+
+
+class JournalFull(StoreError):
+    """The disk has no room for the journal at a start.
+
+    Between the manager's two processes only: the supervisor tries again after a restart, and turns
+    it into a StoreError for a user who starts the manager.
+    """
+
+    exit_code = 75
+    code = "journal_full"
 
 
 _BY_CODE: dict[str, type[WqueueError]] = {

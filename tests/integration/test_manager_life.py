@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.disks import fill, small_disk
 from support.door_peer import DoorPeer
 from support.processes import Manager, Site, is_alive, wait_until
 
@@ -236,3 +237,25 @@ def test_a_human_password_is_taken_and_a_short_one_refused(site: Site) -> None:
     done = site.run("manager", "--password-file", path)
     assert done.returncode == 2
     assert "too short" in done.stderr
+
+
+def test_a_daemon_killed_on_a_full_disk_comes_back_when_there_is_room(
+    site: Site, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "small", "4m") as disk:
+        manager = site.start_manager(state_dir=disk / "state")
+        done = site.run("submit", "--state-dir", manager.state_dir, "--", "true")
+        assert done.stdout == "1\n"
+        filler = fill(disk)
+        pid = manager.daemon_pid
+        manager.may_end = True
+        os.kill(pid, signal.SIGKILL)
+        manager.wait_for_line("the disk is full: trying again")
+        filler.unlink()
+        wait_until(
+            lambda: manager.info().get("daemon_pid") != pid and is_alive(manager.daemon_pid),
+            what="the next daemon",
+        )
+        shown = site.run("status", "--state-dir", manager.state_dir, "1", "--json")
+        assert shown.returncode == 0, shown.stderr
+        manager.stop()

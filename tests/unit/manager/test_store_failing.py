@@ -1,10 +1,9 @@
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.disks import fill, small_disk
 from support.journal import WORKER, FailingCommit, Journal, attempt, record, reopen
 
 from wqueue.manager.core.events import (
@@ -13,7 +12,7 @@ from wqueue.manager.core.events import (
     TaskEnded,
     WorkerAdmitted,
 )
-from wqueue.protocol.errors import StoreError
+from wqueue.protocol.errors import JournalFull, StoreError
 
 
 @pytest.fixture
@@ -122,32 +121,18 @@ def test_closing_commits_what_waits(path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small tmpfs needs root")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small") as folder:
+        yield folder
 
 
-def test_a_really_full_disk_blocks_and_all_goes_on_when_there_is_room(small_disk: Path) -> None:
-    path = small_disk / "journal.sqlite"
+def test_a_really_full_disk_blocks_and_all_goes_on_when_there_is_room(disk: Path) -> None:
+    path = disk / "journal.sqlite"
     journal = Journal(path)
     journal.store.open()
     j = journal
     j.commit(j.job())
-    filler = small_disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-        except OSError:
-            pass
+    filler = fill(disk)
     big = b"y" * 30_000
     tasks = [TaskEnded(j.next(), attempt(i), 1, i, record(i, i + 1, stdout=big)) for i in range(8)]
     j.write(*tasks)
@@ -165,3 +150,29 @@ def test_a_really_full_disk_blocks_and_all_goes_on_when_there_is_room(small_disk
     j.store.close()
     restored = reopen(path)
     assert list(restored.jobs[0].ended) == list(range(8))
+
+
+def test_a_start_without_room_says_that_it_is_for_want_of_room(disk: Path) -> None:
+    path = disk / "journal.sqlite"
+    reopen(path)
+    fill(disk)
+    with pytest.raises(JournalFull):
+        Journal(path).store.open()
+
+
+def test_a_journal_that_was_removed_takes_nothing_more(journal: Journal) -> None:
+    j = journal
+    j.commit(j.job())
+    moved = j.path.rename(j.path.with_name("moved"))
+    j.write(j.ended(0, 1))
+    news: list[object] = []
+
+    def is_blocked() -> bool:
+        news.extend(j.store.news())
+        return any(isinstance(item, StoreBlocked) for item in news)
+
+    j.wait_for(is_blocked)
+    assert not j.path.exists()
+    assert j.store.committed == 1
+    moved.rename(j.path)
+    j.wait_for(lambda: j.store.committed == j.number)
