@@ -11,6 +11,10 @@ import select
 
 import zmq
 
+# Plain numbers: operators on the library's enumerations cost microseconds, many times a turn.
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+
 
 class Poller:
     """One epoll over sockets and descriptors, for input only. Not thread-safe."""
@@ -69,6 +73,6 @@ class Poller:
 
 
 def _has_input(source: "zmq.Socket[bytes]") -> bool:
-    events = source.getsockopt(zmq.EVENTS)
+    events = source.getsockopt(_EVENTS)
     assert isinstance(events, int), events
-    return bool(events & zmq.POLLIN)
+    return bool(events & _POLLIN)

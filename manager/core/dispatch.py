@@ -67,11 +67,14 @@ def take_back_for_idle(state: State) -> None:
 
     At most one is on its way back per idle worker, so that a queue is not emptied for nothing.
     """
-    victims = [worker for worker in state.scheduler.queueing.values() if worker.queued]
+    scheduler = state.scheduler
+    victims = [worker for worker in scheduler.queueing.values() if worker.queued]
     if not victims or state.store_error or state.is_stopping:
         return
+    if next(scheduler.idle_workers(), None) is None:
+        return
     coming = sum(a.is_taken_back for victim in victims for a in victim.queued.values())
-    idle_workers = islice(state.scheduler.idle_workers(), coming, None)
+    idle_workers = islice(scheduler.idle_workers(), coming, None)
     for victim in victims:
         if victim.queue_ends_in_s() >= TAKE_BACK_MIN_S:
             _ask_back(state, victim, idle_workers)

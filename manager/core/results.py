@@ -82,8 +82,11 @@ def _judge(state: State, attempt: Attempt) -> None:
     assert result is not None, "an attempt is judged before its result came"
     if any(other.phase >= Phase.RETRIEVING for other in job.active[index]):
         return
+    if result.outcome == outcomes.SANDBOX_FAILED and not state.is_lost_too_often(job, index):
+        _retry(state, attempt, result, "lost")
+        return
     if result.outcome != outcomes.SUCCEEDED and _may_retry(job, index, result):
-        _retry(state, attempt, result)
+        _retry(state, attempt, result, "failure")
         return
     staged = outputs_to_stage(job, index, result)
     if staged:
@@ -103,13 +106,13 @@ def _may_retry(job: Job, index: int, result: AttemptResult) -> bool:
     return job.failures.get(index, 0) < job.spec.max_retries
 
 
-def _retry(state: State, attempt: Attempt, result: AttemptResult) -> None:
+def _retry(state: State, attempt: Attempt, result: AttemptResult, counts_as: str) -> None:
     worker = state.worker_of(attempt)
     kept = _without_inline(result)
     if worker is not None:
         worker.failed += 1
         state.acknowledge(worker.session, attempt.key, "recorded")
-    state.fail_attempt(attempt, "failure", kept)
+    state.fail_attempt(attempt, counts_as, kept)
 
 
 def _win(state: State, attempt: Attempt, result: AttemptResult) -> None:

@@ -180,9 +180,13 @@ class State:
         self.emit(AttemptFailed(record, attempt.key, job.number, index, counts_as, result))
         self.drop_attempt(attempt)
 
+    def is_lost_too_often(self, job: Job, index: int) -> bool:
+        """Tell whether no further attempt makes up for what is not the task's own fault."""
+        return job.lost.get(index, 0) >= max(LOST_MAX, job.spec.max_retries)
+
     def _is_used_up(self, job: Job, index: int, counts_as: str) -> bool:
         if counts_as == "lost":
-            return job.lost.get(index, 0) >= max(LOST_MAX, job.spec.max_retries)
+            return self.is_lost_too_often(job, index)
         if counts_as == "failure":
             return job.failures.get(index, 0) >= max(0, job.spec.max_retries)
         return False

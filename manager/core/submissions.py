@@ -19,6 +19,7 @@ from wqueue.manager.core.state import Canceling, State, progress_of
 from wqueue.manager.core.task import Phase, TaskState
 from wqueue.protocol import names, outcomes
 from wqueue.protocol.codec import PAYLOAD_MAX_BYTES, encode
+from wqueue.protocol.limits import OUTPUTS_MAX
 from wqueue.protocol.messages import (
     CancelTasks,
     Control,
@@ -153,8 +154,8 @@ def _why_files_invalid(spec: JobSpec) -> str:
     for remote in remotes:
         if not spec.template.is_array and (why := names.why_unsafe(remote)):
             return f"{names.show(remote)}: {why}"
-    if len(spec.template.outputs) > 60_000:
-        return "a task has at most 60,000 outputs"
+    if len(spec.template.outputs) > OUTPUTS_MAX:
+        return f"a task has at most {OUTPUTS_MAX:,} outputs"
     return ""
 
 

@@ -141,6 +141,17 @@ def test_a_failure_is_tried_again_as_often_as_asked() -> None:
     assert bench.one(TaskEnded).task.tries == 3
 
 
+def test_a_failure_of_the_worker_is_tried_again_without_being_asked() -> None:
+    bench = Bench()
+    attempt = _running(bench)
+    for _ in range(5):
+        bench.finish(1, attempt, outcomes.SANDBOX_FAILED)
+        assert bench.one(AttemptFailed).counts_as == "lost"
+        (attempt,) = bench.dispatched(1)
+    bench.finish(1, attempt, outcomes.SANDBOX_FAILED)
+    assert bench.one(TaskEnded).task.outcome == outcomes.SANDBOX_FAILED
+
+
 def test_a_missing_input_is_not_tried_again() -> None:
     bench = Bench()
     attempt = _running(bench, max_retries=2)
