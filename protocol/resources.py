@@ -6,6 +6,8 @@ from msgspec import Meta, Struct
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
+ResourceName = Annotated[str, Meta(max_length=256)]
+
 MILLI = 1000
 
 
@@ -13,14 +15,14 @@ class Resources(Struct, frozen=True, array_like=True):
     """An amount of everything that can run out.
 
     cores in thousandths, memory and disk in MB (2**20 bytes), gpus whole, and any named resource
-    in units of its own. Zero asks for nothing of that kind.
+    in units of its own (at most 64 of them). Zero asks for nothing of that kind.
     """
 
     cores_milli: Count = MILLI
     memory_mb: Count = 0
     disk_mb: Count = 0
     gpus: Count = 0
-    named: dict[str, Count] = {}
+    named: Annotated[dict[ResourceName, Count], Meta(max_length=64)] = {}
 
     def fits_in(self, room: "Resources") -> bool:
         """Tell whether this much can be taken out of `room`."""
