@@ -167,7 +167,7 @@ def test_a_client_that_is_gone_is_told_nothing() -> None:
 
 def test_a_job_that_no_message_can_describe_is_refused() -> None:
     bench = Bench()
-    outputs = [OutputSpec(b"%060d" % number) for number in range(20_000)]
+    outputs = [OutputSpec(b"%0120d" % number) for number in range(9_000)]
     spec = JobSpec(TaskTemplate([b"a"], outputs=outputs))
     bench.feed(JobSubmitted(CLIENT, b"owner", 1, b"s" * 16, spec, encode_spec(spec), True))
     (refusal,) = bench.replied(Refusal)
