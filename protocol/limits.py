@@ -42,6 +42,10 @@ NAME_MAX_BYTES = 4096
 TASKS_PER_JOB_MAX = 100_000_000
 """Most tasks in one job: one byte of state each at the manager."""
 
+OUTPUTS_MAX = 10_000
+"""Most outputs of one task: all of them are told of in one Result, which must fit into a frame
+(some 50 bytes for each, beside what it carries inline)."""
+
 HEARTBEAT_S = 5.0
 """Interval of the loop's own heartbeats, both ways."""
 

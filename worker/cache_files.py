@@ -4,11 +4,16 @@ A file with digest HEX lies as HEX (mode 0444) or, where a task needs to execute
 (0555): hard links share their mode with the file, so the two cannot be one. Files become visible
 by rename, whole and verified. All functions may be called from file threads, the same digest from
 several at once.
+
+The links that tasks get are the file itself, and its owner may change it whatever its mode says. So
+a verified file has a stamp, and one whose stamp is another now is not to be used again. Rejected:
+hashing before every use, and a copy for every task.
 """
 
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -24,6 +29,19 @@ READ_BYTES = 1024 * 1024
 """Piece in which files are read for their digest: large enough that Python costs nothing."""
 
 DIGEST_BYTES = 32
+
+BACKDATED_NS = 1_000_000_000
+"""A new file is dated back by this: a file system's clock steps by up to 10 ms, and a change within
+the step in which the file was written would leave its date as it is."""
+
+
+class Stamp(Struct, frozen=True):
+    """What tells of a change without reading. Not the change time: every link renews it."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    mode: int
 
 
 class CacheEntry(Struct, frozen=True):
@@ -61,6 +79,13 @@ class CacheFiles:
         name = self._prefix + digest.hex().encode()
         return name + EXECUTABLE.encode() if is_executable else name
 
+    def stamp(self, digest: bytes, is_executable: bool) -> Stamp | None:
+        """Look at a file; None when it is not there."""
+        try:
+            return _stamp_of(os.stat(self.path(digest, is_executable), follow_symlinks=False))
+        except OSError:
+            return None
+
     def receive(self, digest: bytes, size: int, is_executable: bool) -> "Incoming":
         """Begin a new file. Raises OSError when the disk is full."""
         handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=self._folder)
@@ -74,21 +99,22 @@ class CacheFiles:
             raise
         return Incoming(handle, path, self.path(digest, is_executable), digest, size)
 
-    def verify(self, digest: bytes, is_executable: bool, size: int) -> bool:
-        """Read a file that was indexed, before its first use; a wrong one is removed (False)."""
+    def verify(self, digest: bytes, is_executable: bool, size: int) -> Stamp | None:
+        """Read a file that was indexed, before its first use; a wrong one is removed (None)."""
         path = self.path(digest, is_executable)
         try:
             with open(path, "rb", buffering=0) as file:
-                is_right = os.fstat(file.fileno()).st_size == size
-                is_right = is_right and digest_of(file.fileno()) == digest
+                os.fchmod(file.fileno(), _mode(is_executable))
+                stamp = _stamp_of(os.fstat(file.fileno()))
+                if stamp.size == size and digest_of(file.fileno()) == digest:
+                    return stamp
         except OSError:
-            is_right = False
-        if not is_right:
-            self.remove(digest, is_executable)
-        return is_right
+            pass
+        self.remove(digest, is_executable)
+        return None
 
-    def derive(self, digest: bytes, is_executable: bool) -> bool:
-        """Make the wanted form of a file from the other one; False when that is not there."""
+    def derive(self, digest: bytes, is_executable: bool) -> Stamp | None:
+        """Make the wanted form of a file from the other one; None when that is not there."""
         source = self.path(digest, not is_executable)
         try:
             with open(source, "rb", buffering=0) as file:
@@ -100,7 +126,7 @@ class CacheFiles:
                     incoming.abort()
                     raise
         except FileNotFoundError:
-            return False
+            return None
         return incoming.finish()
 
     def remove(self, digest: bytes, is_executable: bool) -> None:
@@ -132,8 +158,8 @@ class Incoming:
         with open(os.dup(self._handle), "wb") as target, open(os.dup(source), "rb") as file:
             shutil.copyfileobj(file, target, READ_BYTES)
 
-    def finish(self) -> bool:
-        """Verify and publish; False when the content is not what was promised (then it is gone).
+    def finish(self) -> Stamp | None:
+        """Verify and publish; None when the content is not what was promised (then it is gone).
 
         Raises OSError when it could not be read or renamed; then it is gone, too.
         """
@@ -144,16 +170,19 @@ class Incoming:
             )
             if is_right:
                 is_executable = self._place.endswith(EXECUTABLE.encode())
-                os.fchmod(self._handle, 0o555 if is_executable else 0o444)
+                os.fchmod(self._handle, _mode(is_executable))
+                status = os.fstat(self._handle)
+                os.utime(self._handle, ns=(status.st_atime_ns, status.st_mtime_ns - BACKDATED_NS))
+                stamp = _stamp_of(os.fstat(self._handle))
                 # Closed before it has its name: a program that is open for writing cannot be run.
                 self._close()
                 os.rename(self._path, self._place)
-                return True
+                return stamp
         except OSError:
             self.abort()
             raise
         self.abort()
-        return False
+        return None
 
     def abort(self) -> None:
         """Give up; leaves nothing behind."""
@@ -175,6 +204,14 @@ def digest_of(handle: int) -> bytes:
         hasher.update(piece)
         offset += len(piece)
     return hasher.digest()
+
+
+def _stamp_of(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns, stat.S_IMODE(status.st_mode))
+
+
+def _mode(is_executable: bool) -> int:
+    return 0o555 if is_executable else 0o444
 
 
 def _reserve(handle: int, size: int) -> None:

@@ -4,12 +4,12 @@ One Download per file decides what to ask for; the bytes are written and verifie
 one job at a time per file, and new chunks are asked for only when old ones have left memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from wqueue.protocol.messages import Data, Get, GetFailed
 from wqueue.protocol.sources import Content, pack_source
 from wqueue.protocol.transfer import Download
-from wqueue.worker.cache_files import CacheFiles, Incoming
+from wqueue.worker.cache_files import CacheFiles, Incoming, Stamp
 from wqueue.worker.core.events import FileFailed, FilesCached
 from wqueue.worker.file_threads import FileThreads
 
@@ -24,6 +24,7 @@ class _Fetch:
         self.size = size
         self.download: Download | None = None
         self.incoming: Incoming | None = None
+        self.stamp: Stamp | None = None
         self.arrived: list[tuple[int, bytes]] = []
         self.is_writing = False
         self.is_dropped = False
@@ -55,8 +56,8 @@ class Downloads:
         self._transfers: dict[int, _Fetch] = {}
         self._number = 0
         self._is_open = False
-        # Files that lie in the folder, verified or not.
-        self._here: set[bytes] = set()
+        # Files that lie in the folder, with the stamp they had when they were verified, if so.
+        self._here: dict[bytes, Stamp | None] = {}
         # Files that are being removed, and those of them that are wanted again already.
         self._leaving: set[bytes] = set()
         self._again: dict[bytes, int] = {}
@@ -65,12 +66,21 @@ class Downloads:
         """List what an earlier process has left: key and size."""
         entries = self._files.index()
         left = [(e.digest + b"x" if e.is_executable else e.digest, e.size) for e in entries]
-        self._here = {key for key, _ in left}
+        self._here = dict.fromkeys(key for key, _ in left)
         return left
 
     def path(self, key: bytes) -> bytes:
         """Give the place of a file in the cache."""
         return self._files.path(key[:DIGEST_BYTES], len(key) > DIGEST_BYTES)
+
+    def spoiled(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Give those that are not what they were when they were verified, or not there."""
+        spoiled = []
+        for key in keys:
+            stamp = self._files.stamp(key[:DIGEST_BYTES], len(key) > DIGEST_BYTES)
+            if stamp is None or stamp != self._here.get(key):
+                spoiled.append(key)
+        return spoiled
 
     def open(self) -> None:
         """The result link is up: begin what waits for it."""
@@ -101,8 +111,9 @@ class Downloads:
 
         def look() -> bool:
             files, is_executable = self._files, fetch.is_executable
-            is_good = files.verify(digest, is_executable, size)
-            return is_good or files.derive(digest, is_executable)
+            fetch.stamp = files.verify(digest, is_executable, size)
+            fetch.stamp = fetch.stamp or files.derive(digest, is_executable)
+            return fetch.stamp is not None
 
         self._threads.do(look, lambda is_here: self._looked(fetch, is_here))
 
@@ -120,7 +131,8 @@ class Downloads:
 
     def evict(self, keys: list[bytes]) -> None:
         """Remove files from the folder."""
-        self._here.difference_update(keys)
+        for key in keys:
+            self._here.pop(key, None)
         self._leaving.update(keys)
 
         def remove() -> None:
@@ -194,7 +206,10 @@ class Downloads:
                 fetch.incoming = self._files.receive(fetch.digest, fetch.size, fetch.is_executable)
             for offset, content in chunks:
                 fetch.incoming.write(offset, content)
-            return None if not is_last or fetch.incoming.finish() else ""
+            if not is_last:
+                return None
+            fetch.stamp = fetch.incoming.finish()
+            return None if fetch.stamp else ""
         except OSError as error:
             return error.strerror or str(error)
 
@@ -217,7 +232,7 @@ class Downloads:
             self._proceed(fetch)
 
     def _finish(self, fetch: _Fetch) -> None:
-        self._here.add(fetch.key)
+        self._here[fetch.key] = fetch.stamp
         fetch.incoming = None
         if not fetch.is_dropped:
             self.drop(fetch.key)

@@ -67,6 +67,8 @@ class Loop:
             workdir.sandbox, outbox, self._threads, self._wire.answer, self.handle
         )
         self._orders: list[orders.Start | orders.Kill] = []
+        # The cached files that each started attempt has links to.
+        self._linked: dict[bytes, list[bytes]] = {}
         self._kept: list[Kept] = []
         self._events: deque[events.Event] = deque()
         self._is_handling = False
@@ -191,8 +193,21 @@ class Loop:
         reports = [_told(report) for report in self._spawner.receive()]
         if any(isinstance(r, Ended) and r.how == orders.SANDBOX_FAILED for r in reports):
             self._look_for_workdir()
+        for report in reports:
+            if isinstance(report, Ended):
+                # Before what it leaves is given to one with the same input.
+                self._look_at(self._linked.pop(report.attempt, []))
         if reports:
             self.handle(events.Reported(reports))
+
+    def _look_at(self, keys: list[bytes]) -> bool:
+        """Report what was spoiled in the cache; tell whether all is as it was."""
+        spoiled = self._downloads.spoiled(keys)
+        if spoiled:
+            self._look_for_workdir()
+        for key in spoiled:
+            self.handle(events.FileSpoiled(key))
+        return not spoiled
 
     def _look_for_workdir(self) -> None:
         # Without it every task fails at once, so this worker alone would empty the queue. Told
@@ -217,6 +232,12 @@ class Loop:
         self._wire.disconnect()
 
     def _start(self, effect: events.Start) -> None:
+        keys = [key for key, _, _ in effect.links]
+        if not self._look_at(keys):
+            self.handle(events.NotStarted(effect.attempt))
+            return
+        if keys:
+            self._linked[effect.attempt] = keys
         path = self._downloads.path
         self._orders.append(
             orders.Start(

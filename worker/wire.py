@@ -36,11 +36,15 @@ GOODBYE_MS = 1000
 """How long the last messages may take to leave when the worker ends."""
 
 RESULTS_PER_MESSAGE = 64
-"""Results in one message: with what they may carry inline, far below a frame's limit on average;
-larger ones travel alone."""
+"""Results in one message: with what they may tell of outputs, far below a frame's limit; larger
+ones travel alone."""
 
-INLINE_PER_MESSAGE_BYTES = 128 * 1024
-"""Inline content in one Result message, unless a single result has more."""
+OUTPUTS_PER_MESSAGE_BYTES = 128 * 1024
+"""What results tell of outputs in one Result message, unless a single one tells more (the core
+keeps each below a frame's limit)."""
+
+OUTPUT_HEAD_BYTES = 64
+"""At most this an output takes beside its inline content: a digest and some numbers."""
 
 Links = Link[TaskFromManager] | Link[ResultFromManager] | AnnounceLink
 
@@ -215,20 +219,12 @@ class Wire:
     # --- incoming -------------------------------------------------------------------------------
 
     def _read_task(self) -> None:
-        link = self._task
-        if link is None:
-            return
-        session = self._session
-        try:
-            arrived = link.receive()
-        except RemoteProtocolError as error:
-            self._lose(str(error))
-            return
-        for header, messages, _ in arrived:
-            self._report(events.Heard(session, "task", header.sequence, list(messages)))
+        self._read("task", self._task)
 
     def _read_announce(self) -> None:
-        link = self._announce
+        self._read("announce", self._announce)
+
+    def _read(self, door: str, link: Link[TaskFromManager] | AnnounceLink | None) -> None:
         if link is None:
             return
         session = self._session
@@ -237,8 +233,8 @@ class Wire:
         except RemoteProtocolError as error:
             self._lose(str(error))
             return
-        for header, messages in arrived:
-            self._report(events.Heard(session, "announce", header.sequence, list(messages)))
+        for header, messages, *_ in arrived:
+            self._report(events.Heard(session, door, header.sequence, list(messages)))
 
     def _read_result(self) -> None:
         link = self._result
@@ -308,13 +304,13 @@ class Wire:
 def portions(results: list[AttemptResult]) -> list[list[AttemptResult]]:
     """Cut results into messages of bounded size, in order."""
     parts: list[list[AttemptResult]] = []
-    room, inline_room = 0, 0
+    room, bytes_room = 0, 0
     for result in results:
-        inline = sum(len(output.inline or b"") for output in result.outputs)
-        if room == 0 or inline > inline_room:
+        size = sum(OUTPUT_HEAD_BYTES + len(output.inline or b"") for output in result.outputs)
+        if room == 0 or size > bytes_room:
             parts.append([])
-            room, inline_room = RESULTS_PER_MESSAGE, INLINE_PER_MESSAGE_BYTES
+            room, bytes_room = RESULTS_PER_MESSAGE, OUTPUTS_PER_MESSAGE_BYTES
         parts[-1].append(result)
         room -= 1
-        inline_room -= inline
+        bytes_room -= size
     return parts

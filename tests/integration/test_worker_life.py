@@ -12,7 +12,8 @@ import pytest
 from support.processes import Manager, Program, Site, is_alive, wait_until
 
 import wqueue
-from wqueue.protocol.messages import STDOUT, TaskRecord
+from wqueue.protocol.messages import STDOUT, AttemptResult, OutputResult, TaskRecord
+from wqueue.worker.outbox import Kept, Outbox
 
 
 @pytest.fixture
@@ -247,6 +248,56 @@ def printed(client: wqueue.Client, job: wqueue.Job) -> str:
     record = only_result(client, job)
     assert record.outcome == "succeeded", record
     return next(o.inline or b"" for o in record.outputs if o.position == STDOUT).decode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["chmod u+w in.txt; echo EVIL >> in.txt", "chmod 666 in.txt", "rm ../../cache/*"],
+)
+def test_an_input_that_a_task_has_changed_comes_anew_for_the_next(
+    site: Site, manager: Manager, client: wqueue.Client, tmp_path: Path, change: str
+) -> None:
+    (tmp_path / "in.txt").write_text("clean\n")
+    inputs = [wqueue.InputFile(tmp_path / "in.txt", "in.txt")]
+    site.start_worker(manager, workdir=tmp_path / "work")
+    job = client.submit(wqueue.Task(change, inputs=inputs))
+    assert only_result(client, job).outcome == "succeeded"
+    cache = tmp_path / "work" / "cache"
+    wait_until(lambda: not list(cache.iterdir()), what="the end of the changed file")
+    look = wqueue.Task("cat in.txt; stat -c %a in.txt", inputs=inputs)
+    assert printed(client, client.submit(look)) == "clean\n444\n"
+    assert (tmp_path / "in.txt").read_text() == "clean\n"
+
+
+def test_a_changed_input_comes_anew_while_the_task_that_changed_it_runs_on(
+    site: Site, manager: Manager, client: wqueue.Client, tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_text("clean\n")
+    inputs = [wqueue.InputFile(tmp_path / "in.txt", "in.txt")]
+    site.start_worker(manager, "--cores", 2)
+    sleeper = Sleeper(tmp_path)
+    change = "chmod u+w in.txt; echo EVIL >> in.txt"
+    evil = client.submit(wqueue.Task(f"{change}; {sleeper.command}; cat in.txt", inputs=inputs))
+    sleeper.wait_until_it_runs()
+    assert printed(client, client.submit(wqueue.Task("cat in.txt", inputs=inputs))) == "clean\n"
+    sleeper.gate.touch()
+    assert printed(client, evil) == "through\nclean\nEVIL\n"
+
+
+def test_a_result_too_large_to_deliver_does_not_end_the_next_worker(
+    site: Site, manager: Manager, client: wqueue.Client, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "work"
+    first = site.start_worker(manager, workdir=workdir)
+    wait_for_worker(first)
+    assert first.stop() == 0
+    outputs = [OutputResult(i, 100_000, 0o644, bytes(32)) for i in range(30_000)]
+    outbox = Outbox(workdir / "outbox")
+    outbox.append([Kept(AttemptResult(bytes(36), "succeeded", 0, outputs=outputs))])
+    outbox.close()
+    worker = site.start_worker(manager, workdir=workdir)
+    assert printed(client, client.submit(wqueue.Task("echo alive"))) == "alive\n"
+    assert worker.stop() == 0
 
 
 def test_a_worker_that_was_suspended_goes_on(

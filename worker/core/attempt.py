@@ -1,6 +1,7 @@
 """One attempt of a task at the worker: its states and the table of moves.
 
-    queued      its inputs are on their way, or it waits for room
+    queued      its inputs are on their way, or it waits for room; again so if it was not started,
+                because an input was spoiled
     running     its process was started, or is about to be
     stopping    it is no longer wanted; its process is being killed and still holds its resources
     collecting  its process has ended; its larger outputs are being hashed
@@ -23,6 +24,7 @@ COLLECTING = "collecting"
 
 MOVES = {
     (QUEUED, "start"): RUNNING,
+    (RUNNING, "wait"): QUEUED,
     (RUNNING, "stop"): STOPPING,
     (RUNNING, "collect"): COLLECTING,
 }
@@ -37,12 +39,12 @@ class Attempt:
         "ended",
         "filled",
         "gpu_ids",
-        "has_begun",
         "id",
         "index",
         "job",
         "missing",
         "order",
+        "pins",
         "queued_s",
         "ready_s",
         "return_as",
@@ -59,13 +61,13 @@ class Attempt:
         self.filled = filled
         self.order = order
         self.state = QUEUED
+        self.pins: dict[bytes, int] = {}
+        """Files that the cache keeps for it, with their sizes."""
         self.missing = 0
         """Inputs that have not arrived yet."""
         self.queued_s = self.ready_s = now_s
         self.started_s = 0.0
         self.gpu_ids: tuple[str, ...] = ()
-        self.has_begun = False
-        """Whether its process is known to run."""
         self.ended: Ended | None = None
         self.return_as = ""
         """The reason with which it is given back when its process has ended; empty: canceled."""

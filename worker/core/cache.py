@@ -5,7 +5,8 @@ links share their permissions with the cached file. It is pinned once for each a
 it, from dispatch until the attempt's process has ended; what nobody pins is evicted, longest unused
 first, when the cache has grown past its bound. At most FETCHES_MAX files are fetched at a time, in
 the order in which they were first wanted. What an earlier worker process has left is fetched like
-any other file before its first use: the shell finds that it is there and verifies it.
+any other file before its first use: the shell finds that it is there and verifies it. One that a
+task has changed is evicted and fetched again; those that run with it keep what they have.
 """
 
 from msgspec import Struct
@@ -161,6 +162,23 @@ class Cache:
         file.is_left_over = False
         waiting, file.waiting = list(file.waiting), {}
         return waiting
+
+    def is_here(self, key: bytes) -> bool:
+        """Tell whether a file is cached."""
+        file = self._files.get(key)
+        return file is not None and file.is_here
+
+    def spoil(self, key: bytes, waiting: list[bytes], out: list[Effect]) -> None:
+        """Evict a file that was changed. Only the pins of `waiting` remain: they wait for it."""
+        file = self._files.pop(key)
+        self._idle.pop(key, None)
+        self._size -= file.size
+        out.append(Evict([key]))
+        if waiting:
+            fresh = self._files[key] = _File(file.size)
+            fresh.pins = len(waiting)
+            fresh.waiting = dict.fromkeys(waiting)
+            self._wanted[key] = None
 
     def evict(self, out: list[Effect]) -> None:
         """Evict what is longest unused until the bound is kept or all is in use."""

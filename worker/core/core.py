@@ -80,6 +80,8 @@ class Core:
             e.Heard: self._heard,
             e.FilesCached: self._files_cached,
             e.FileFailed: self._file_failed,
+            e.FileSpoiled: self._file_spoiled,
+            e.NotStarted: self._not_started,
             e.Reported: self._reported,
             e.Collected: self._collected,
             e.Measured: self._measured,
@@ -401,11 +403,17 @@ class Core:
     def _file_failed(self, event: e.FileFailed, now_s: float, out: list[e.Effect]) -> None:
         self._holdings.file_failed(event, now_s, out)
 
+    def _file_spoiled(self, event: e.FileSpoiled, now_s: float, out: list[e.Effect]) -> None:
+        self._holdings.file_spoiled(event.key, out)
+
+    def _not_started(self, event: e.NotStarted, now_s: float, out: list[e.Effect]) -> None:
+        self._holdings.not_started(event.attempt, out)
+        if self._leaving is not None:
+            self._holdings.drop(event.attempt, "leaving", out)
+
     def _reported(self, event: e.Reported, now_s: float, out: list[e.Effect]) -> None:
         for report in event.reports:
-            if isinstance(report, e.Began):
-                self._holdings.began(report)
-            else:
+            if isinstance(report, e.Ended):
                 self._holdings.ended(report, now_s, out)
 
     def _collected(self, event: e.Collected, now_s: float, out: list[e.Effect]) -> None:

@@ -85,6 +85,18 @@ class FileFailed(Struct, frozen=True):
     is_own_fault: bool = False
 
 
+class FileSpoiled(Struct, frozen=True):
+    """A cached file is not what it was when it was verified, or gone: some task has changed it."""
+
+    key: bytes
+
+
+class NotStarted(Struct, frozen=True):
+    """A Start was not carried out, because an input was spoiled; its FileSpoiled came before."""
+
+    attempt: bytes
+
+
 class Began(Struct, frozen=True):
     """The process of an attempt runs."""
 
@@ -173,6 +185,8 @@ Event = (
     | Heard
     | FilesCached
     | FileFailed
+    | FileSpoiled
+    | NotStarted
     | Reported
     | Collected
     | Measured
@@ -239,13 +253,13 @@ class DropFetch(Struct, frozen=True):
 
 
 class Evict(Struct, frozen=True):
-    """Remove these files from the cache; nothing uses them."""
+    """Remove these files from the cache; what still runs with one has its own link to it."""
 
     keys: list[bytes]
 
 
 class Start(Struct, frozen=True):
-    """Make the sandbox and start the command. Answer: Began, and in any case Ended.
+    """Make the sandbox and start the command. Answer: NotStarted; or Began, and always Ended.
 
     `links` are key in the cache, name in the sandbox, permission bits; `environment` is added to
     the worker's own.

@@ -9,7 +9,7 @@ What is to be told is gathered in lists that the core empties once per event.
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from wqueue.protocol.attempts import unpack_attempt
 from wqueue.protocol.messages import (
@@ -35,7 +35,6 @@ from wqueue.worker.core.attempt import (
 )
 from wqueue.worker.core.cache import Cache
 from wqueue.worker.core.events import (
-    Began,
     Collect,
     Collected,
     Effect,
@@ -47,7 +46,7 @@ from wqueue.worker.core.events import (
 )
 from wqueue.worker.core.job import Job
 from wqueue.worker.core.settings import Settings
-from wqueue.worker.core.verdict import inline_outputs, judge, to_collect
+from wqueue.worker.core.verdict import deliverable, inline_outputs, judge, to_collect
 
 STARTED_AFTER_S = 0.1
 """An attempt that runs longer is told as started; shorter ones save the message."""
@@ -82,7 +81,7 @@ class Holdings:
         """Take over results that an earlier process could not deliver."""
         for result in results:
             ended_s = now_s - result.ended_ago_s
-            self._undelivered[result.attempt] = Undelivered(result, ended_s)
+            self._undelivered[result.attempt] = Undelivered(deliverable(result), ended_s)
 
     def forget_jobs(self, job_uids: Iterable[bytes] | None = None) -> None:
         """Drop descriptions, by default all: a new session describes anew what it dispatches.
@@ -123,10 +122,16 @@ class Holdings:
         if filled.outcome:
             self._finish(attempt, filled.outcome, filled.text, [], now_s)
             return
-        if filled.pins:
-            attempt.missing = self._cache.pin(attempt_id, filled.pins)
+        self._wait_for_inputs(attempt)
+
+    def _wait_for_inputs(self, attempt: Attempt) -> None:
+        pins = attempt.filled.pins
+        if pins:
+            lacking = {key: size for key, size in pins.items() if key not in attempt.pins}
+            attempt.missing = self._cache.pin(attempt.id, lacking)
+            attempt.pins = pins
         if not attempt.missing:
-            heappush(self._ready, (attempt.order, attempt_id))
+            heappush(self._ready, (attempt.order, attempt.id))
 
     def drop(self, attempt_id: bytes, reason: str, out: list[Effect]) -> None:
         """Stop an attempt in whatever state: given back with `reason`, or canceled without one."""
@@ -142,7 +147,7 @@ class Holdings:
             attempt.return_as = attempt.return_as and reason
         else:
             if attempt.state == QUEUED:
-                self._cache.unpin(attempt_id, attempt.filled.pins, out)
+                self._unpin(attempt, out)
             elif attempt.ended is not None and attempt.ended.has_sandbox:
                 self.removed.append(attempt_id)
             self._forget(attempt, reason)
@@ -203,9 +208,41 @@ class Holdings:
         outcome = SANDBOX_FAILED if event.is_own_fault else INPUT_MISSING
         for attempt_id in self._cache.failed(event.key):
             attempt = self._attempts[attempt_id]
-            self._cache.unpin(attempt_id, attempt.filled.pins, out)
+            self._unpin(attempt, out)
             name = next(name for key, name, _ in attempt.filled.links if key == event.key)
             self._finish(attempt, outcome, f"Input {show(name)!r}: {event.text}", [], now_s)
+
+    def file_spoiled(self, key: bytes, out: list[Effect]) -> None:
+        """Let a changed file be fetched again for those that have not begun; the others keep it."""
+        if not self._cache.is_here(key):
+            return
+        waiting = []
+        for attempt in self._attempts.values():
+            if key not in attempt.pins:
+                continue
+            if attempt.state == QUEUED:
+                attempt.missing += 1
+                waiting.append(attempt.id)
+            else:
+                attempt.pins = {k: size for k, size in attempt.pins.items() if k != key}
+        self._cache.spoil(key, waiting, out)
+        gone = set(waiting)
+        self._ready = [entry for entry in self._ready if entry[1] not in gone]
+        heapify(self._ready)
+
+    def not_started(self, attempt_id: bytes, out: list[Effect]) -> None:
+        """Let an attempt wait once more: an input of it was spoiled."""
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None:
+            return
+        self._vacate(attempt)
+        if attempt.state == STOPPING:
+            self._unpin(attempt, out)
+            self._forget(attempt, attempt.return_as)
+            return
+        self._move(attempt, "wait")
+        self._young = deque(entry for entry in self._young if entry[1] != attempt_id)
+        self._wait_for_inputs(attempt)
 
     def start_ready(self, now_s: float, out: list[Effect]) -> None:
         """Start what has its inputs and fits, in the order of dispatch."""
@@ -237,23 +274,15 @@ class Holdings:
                 )
             )
 
-    def began(self, began: Began) -> None:
-        """Note that a process runs."""
-        attempt = self._attempts.get(began.attempt)
-        if attempt is not None:
-            attempt.has_begun = True
-
     def ended(self, ended: Ended, now_s: float, out: list[Effect]) -> None:
         """Judge an attempt whose process has ended, or forget one that was stopped."""
         attempt = self._attempts.get(ended.attempt)
         if attempt is None or attempt.state not in (RUNNING, STOPPING):
             return
         attempt.ended = ended
-        self._room.give_back(attempt.job.resources)
-        self._gpus.extend(attempt.gpu_ids)
+        self._vacate(attempt)
+        self._unpin(attempt, out)
         filled = attempt.filled
-        if filled.pins:
-            self._cache.unpin(attempt.id, filled.pins, out)
         if attempt.state == STOPPING:
             if ended.has_sandbox:
                 self.removed.append(attempt.id)
@@ -294,6 +323,16 @@ class Holdings:
         attempt.move(name)
         self._states[attempt.state] += 1
 
+    def _vacate(self, attempt: Attempt) -> None:
+        self._room.give_back(attempt.job.resources)
+        self._gpus.extend(attempt.gpu_ids)
+        attempt.gpu_ids = ()
+
+    def _unpin(self, attempt: Attempt, out: list[Effect]) -> None:
+        if attempt.pins:
+            self._cache.unpin(attempt.id, attempt.pins, out)
+            attempt.pins = {}
+
     def _forget(self, attempt: Attempt, reason: str) -> None:
         self._states[attempt.state] -= 1
         del self._attempts[attempt.id]
@@ -307,17 +346,19 @@ class Holdings:
         self, attempt: Attempt, outcome: str, text: str, outputs: list[OutputResult], now_s: float
     ) -> None:
         ended = attempt.ended
-        result = AttemptResult(
-            attempt.id,
-            outcome,
-            ended.exit_code if ended else NO_EXIT_CODE,
-            ended.signal if ended else 0,
-            text[:4096],
-            _usage(attempt, ended),
-            outputs,
+        result = deliverable(
+            AttemptResult(
+                attempt.id,
+                outcome,
+                ended.exit_code if ended else NO_EXIT_CODE,
+                ended.signal if ended else 0,
+                text[:4096],
+                _usage(attempt, ended),
+                outputs,
+            )
         )
         files = []
-        for output in outputs:
+        for output in result.outputs:
             if output.inline is None:
                 is_declared = output.position < len(attempt.filled.outputs)
                 name = attempt.filled.outputs[output.position] if is_declared else b""
@@ -412,8 +453,7 @@ class Holdings:
                 room.take(attempt.job.resources)
                 assert len(attempt.gpu_ids) == attempt.job.resources.gpus
                 gpus += attempt.gpu_ids
-            if attempt.state != COLLECTING:
-                pins.update(attempt.filled.pins.keys())
+            pins.update(attempt.pins.keys())
             if attempt.state == QUEUED:
                 assert (attempt.missing == 0) == (attempt_id in ready), attempt_id
         assert room.left() == self._room.left(), (room.left(), self._room.left())

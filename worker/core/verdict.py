@@ -1,15 +1,20 @@
 """How an attempt is judged by what became of its process and its outputs, one clear line each."""
 
-from wqueue.protocol.messages import STDERR, STDOUT, OutputResult
+from wqueue.protocol.limits import OUTPUTS_MAX
+from wqueue.protocol.messages import STDERR, STDOUT, AttemptResult, OutputResult
 from wqueue.protocol.names import show
 from wqueue.protocol.outcomes import (
     EXIT_NONZERO,
+    OUTPUT_FAILED,
     OUTPUT_MISSING,
     OUTPUT_UNSAFE,
     SIGNAL,
     SUCCEEDED,
 )
 from wqueue.worker.core.events import Ended, OutputFound
+
+RESULT_OUTPUTS_MAX = OUTPUTS_MAX + 2
+"""Outputs that one result can tell of: the declared ones and what was printed."""
 
 SIGNAL_NAMES = {
     1: "SIGHUP",
@@ -60,6 +65,18 @@ def name_signal(number: int) -> str:
     """Give a signal's number and, where it has one, its name: "11 (SIGSEGV)"."""
     name = SIGNAL_NAMES.get(number)
     return f"{number} ({name})" if name else str(number)
+
+
+def deliverable(result: AttemptResult) -> AttemptResult:
+    """Give a result that fits into a frame: one with too many outputs tells of that instead."""
+    count = len(result.outputs)
+    if count <= RESULT_OUTPUTS_MAX:
+        return result
+    text = f"The result has {count:,} outputs; at most {RESULT_OUTPUTS_MAX:,} can be delivered"
+    r = result
+    return AttemptResult(
+        r.attempt, OUTPUT_FAILED, r.exit_code, r.signal, text, r.usage, [], r.ended_ago_s
+    )
 
 
 def inline_outputs(ended: Ended) -> list[OutputResult]:

@@ -44,6 +44,7 @@ def test_the_version_is_the_one_this_tree_speaks() -> None:
         limits.SPEC_INLINE_BYTES,
         limits.SPEC_MAX_BYTES,
         limits.TASKS_PER_JOB_MAX,
+        limits.OUTPUTS_MAX,
         limits.NAME_MAX_BYTES,
     ],
 )

@@ -74,6 +74,26 @@ def test_an_indexed_file_that_was_changed_is_removed(tmp_path: Path) -> None:
     assert not cache.verify(DIGEST, False, len(CONTENT))
 
 
+def test_a_change_in_the_same_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
+    cache = CacheFiles(tmp_path)
+    incoming = cache.receive(DIGEST, len(CONTENT), False)
+    incoming.write(0, CONTENT)
+    stamp = incoming.finish()
+    assert stamp == cache.stamp(DIGEST, False)
+    place(cache).chmod(0o644)
+    place(cache).write_bytes(b"y" * len(CONTENT))
+    place(cache).chmod(0o444)
+    assert cache.stamp(DIGEST, False) != stamp
+
+
+def test_a_verified_file_has_the_mode_of_its_form_again(tmp_path: Path) -> None:
+    cache = CacheFiles(tmp_path)
+    fill(cache)
+    stamp = cache.stamp(DIGEST, False)
+    place(cache).chmod(0o777)
+    assert cache.verify(DIGEST, False, len(CONTENT)) == stamp == cache.stamp(DIGEST, False)
+
+
 def test_an_index_drops_unfinished_files_and_ignores_foreign_ones(tmp_path: Path) -> None:
     cache = CacheFiles(tmp_path)
     fill(cache)

@@ -136,6 +136,53 @@ def test_a_file_of_an_earlier_process_is_verified_and_not_fetched(
     again.threads.close()
 
 
+@pytest.mark.parametrize("is_left_over", [False, True])
+def test_a_file_is_spoiled_by_any_change_and_not_by_a_link(
+    desk: Desk, tmp_path: Path, is_left_over: bool
+) -> None:
+    key = desk.add(b"content")
+    path = Path(os.fsdecode(desk.downloads.path(key)))
+    desk.downloads.open()
+    desk.downloads.fetch(key, 7)
+    desk.serve_until(1)
+    if is_left_over:
+        path.chmod(0o666)
+        desk.threads.close()
+        desk = Desk(tmp_path / "cache")
+        desk.downloads.index()
+        assert desk.downloads.spoiled([key]) == [key], "it is not verified yet"
+        desk.downloads.fetch(key, 7)
+        desk.serve_until(1)
+    os.link(path, tmp_path / "linked")
+    path.read_bytes()
+    assert desk.downloads.spoiled([key]) == []
+    (tmp_path / "linked").chmod(0o644)
+    assert desk.downloads.spoiled([key]) == [key]
+    path.chmod(0o444)
+    assert desk.downloads.spoiled([key]) == []
+    with (tmp_path / "linked").open("r+b") as file:
+        file.write(b"CONTENT")
+    assert desk.downloads.spoiled([key]) == [key]
+    path.unlink()
+    assert desk.downloads.spoiled([key]) == [key]
+
+
+def test_a_spoiled_file_that_was_evicted_is_fetched_again(desk: Desk) -> None:
+    key = desk.add(b"content")
+    path = Path(os.fsdecode(desk.downloads.path(key)))
+    desk.downloads.open()
+    desk.downloads.fetch(key, 7)
+    desk.serve_until(1)
+    path.chmod(0o644)
+    path.write_bytes(b"evil")
+    desk.downloads.evict([key])
+    assert desk.downloads.spoiled([key]) == [key]
+    desk.downloads.fetch(key, 7)
+    desk.serve_until(2)
+    assert desk.downloads.spoiled([key]) == []
+    assert path.read_bytes() == b"content"
+
+
 def test_damaged_content_is_not_taken(desk: Desk) -> None:
     key = desk.add(b"content")
     desk.contents[b"d" + key] = b"CONTENT"

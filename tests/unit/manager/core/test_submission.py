@@ -11,6 +11,7 @@ from wqueue.manager.core.events import (
     Ticked,
 )
 from wqueue.protocol.codec import encode_spec
+from wqueue.protocol.limits import OUTPUTS_MAX
 from wqueue.protocol.messages import (
     Cancel,
     CancelTasks,
@@ -80,6 +81,7 @@ def test_senseless_descriptions_are_refused() -> None:
         JobSpec(TaskTemplate([b"a"]), columns=[[3]]),
         JobSpec(TaskTemplate([b"a"], outputs=[OutputSpec(b"../x")])),
         JobSpec(TaskTemplate([b"a"], outputs=[OutputSpec(b"/x")])),
+        JobSpec(TaskTemplate([b"a"], outputs=[OutputSpec(b"x")] * (OUTPUTS_MAX + 1))),
     ]
     bench = Bench()
     for number, spec in enumerate(senseless):

@@ -720,3 +720,31 @@ def test_a_result_that_waited_is_kept_before_it_is_forgotten() -> None:
     effects = bench.hear(ResultAck([B], "superseded"), door="result")
     kinds = [type(effect) for effect in effects]
     assert kinds == [Append, SendResults, Acknowledge]
+
+
+# --- what is too much for a frame -----------------------------------------------------------------
+
+TOO_MANY = [OutputResult(i, 100_000, 0o644, b"D" * 32) for i in range(30_000)]
+
+CANNOT_BE_DELIVERED = "The result has 30,000 outputs; at most 10,002 can be delivered"
+
+
+def test_a_result_with_too_many_outputs_is_a_failure_that_says_so() -> None:
+    bench = live_bench()
+    bench.hear(one_job(outputs=tuple(b"%d" % i for i in range(30_000))), dispatch(0))
+    found = [OutputFound(i, "ok", 100_000) for i in range(30_000)]
+    bench.end(A, outputs=found, has_sandbox=True)
+    effects = bench.feed(Collected(A, TOO_MANY))
+    usage = Usage(0.0, None, None, None, 0.0, 0.0)
+    result = AttemptResult(A, "output_failed", 0, 0, CANNOT_BE_DELIVERED, usage)
+    assert effects == [Append([Finished(result, has_sandbox=True)]), SendResults(1, [result])]
+
+
+def test_such_a_result_of_an_earlier_process_is_delivered_as_a_failure() -> None:
+    bench = Bench()
+    bench.feed(Restored([AttemptResult(A, "succeeded", 0, outputs=TOO_MANY, ended_ago_s=7.0)]))
+    bench.connect()
+    bench.register()
+    effects = bench.feed(ResultsOpened(bench.session))
+    result = AttemptResult(A, "output_failed", 0, 0, CANNOT_BE_DELIVERED, ended_ago_s=7.0)
+    assert effects == [SendResults(1, [result])]

@@ -32,8 +32,10 @@ from wqueue.worker.core.events import (
     Fetch,
     FileFailed,
     FilesCached,
+    FileSpoiled,
     Kill,
     LinkLost,
+    NotStarted,
     OpenResults,
     OutputFound,
     Reported,
@@ -64,6 +66,8 @@ class World:
         self.collecting: list[Collect] = []
         self.fetching: dict[bytes, int] = {}
         self.cache: dict[bytes, None] = {}
+        self.spoiled: set[bytes] = set()
+        """Cached files that a task has changed, which is seen when the next one is to start."""
         self.given: dict[bytes, None] = {}
         """Attempts that this worker must account for."""
         self.outbox: dict[bytes, None] = {}
@@ -82,6 +86,28 @@ class World:
         for effect in effects:
             assert not self.is_over
             self.carry_out_one(effect)
+        for effect in effects:
+            if isinstance(effect, Start) and not self.is_over:
+                self.look_at_links(effect)
+
+    def look_at_links(self, effect: Start) -> None:
+        keys = [key for key, _, _ in effect.links]
+        spoiled = [key for key in keys if key in self.spoiled or key not in self.cache]
+        if not spoiled:
+            return
+        del self.started[effect.attempt]
+        self.room.give_back(self.resources[effect.attempt])
+        for key in spoiled:
+            self.feed(FileSpoiled(key))
+        self.feed(NotStarted(effect.attempt))
+
+    def spoil(self) -> None:
+        if self.cache:
+            key = self.dice.choice(list(self.cache))
+            if self.dice.random() < 0.5:
+                self.spoiled.add(key)
+            else:
+                self.feed(FileSpoiled(key))
 
     def carry_out_one(self, effect: Effect) -> None:
         match effect:
@@ -102,6 +128,7 @@ class World:
             case Evict(keys):
                 for key in keys:
                     del self.cache[key]
+                    self.spoiled.discard(key)
             case Start(attempt):
                 assert attempt not in self.started
                 assert all(key in self.cache for key, _, _ in effect.links)
@@ -135,6 +162,7 @@ class World:
         self.bench.now_s += self.dice.choice([0.0, 0.01, 0.2, 3.0])
         actions = [self.tick, self.connect, self.dispatch, self.dispatch, self.cancel, self.fetch]
         actions += [self.fetch, self.end, self.end, self.collect, self.acknowledge, self.take_back]
+        actions += [self.spoil]
         if self.dice.random() < 0.05:
             actions = [self.lose]
         self.dice.choice(actions)()
