@@ -6,7 +6,7 @@ from this account's running manager; the rule itself is wqueue.protocol.locate's
 
 import functools
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -78,40 +78,50 @@ def _as_bad_parameter() -> Iterator[None]:
         raise click.BadParameter(str(error)) from error
 
 
+_manager_option = click.option(
+    "--manager",
+    metavar="HOST:PORT",
+    help="The manager's address.  [env: WQ_MANAGER]",
+)
+_info_file_option = click.option(
+    "--info-file",
+    metavar="FILE",
+    help="The file in which the manager wrote where it is.  [env: WQ_INFO_FILE]",
+)
+_state_dir_option = click.option(
+    "--state-dir",
+    metavar="DIR",
+    help="The manager's state directory.  [env: WQ_STATE_DIR]",
+)
+_password_file_option = click.option(
+    "--password-file",
+    metavar="FILE",
+    help="The secret, if it is not in the state directory.  [env: WQ_PASSWORD_FILE]",
+)
+
+
+def _name_option(flags: Sequence[str]) -> Callable[[Tool], Tool]:
+    return click.option(
+        "-M",
+        "--manager-name",
+        *flags,
+        "manager_name",
+        metavar="NAME",
+        help="The name of a manager of this account.  [env: WQ_NAME]",
+    )
+
+
 def place_options(*name_flags: str) -> Callable[[Tool], Tool]:
     """Give a tool the options that say which manager is meant, as one argument `place`.
 
     `name_flags` are further spellings of -M.
     """
-    options = [
-        click.option(
-            "--manager",
-            metavar="HOST:PORT",
-            help="The manager's address.  [env: WQ_MANAGER]",
-        ),
-        click.option(
-            "--info-file",
-            metavar="FILE",
-            help="The file in which the manager wrote where it is.  [env: WQ_INFO_FILE]",
-        ),
-        click.option(
-            "--state-dir",
-            metavar="DIR",
-            help="The manager's state directory.  [env: WQ_STATE_DIR]",
-        ),
-        click.option(
-            "-M",
-            "--manager-name",
-            *name_flags,
-            "manager_name",
-            metavar="NAME",
-            help="The name of a manager of this account.  [env: WQ_NAME]",
-        ),
-        click.option(
-            "--password-file",
-            metavar="FILE",
-            help="The secret, if it is not in the state directory.  [env: WQ_PASSWORD_FILE]",
-        ),
+    options: list[Callable[[Tool], Tool]] = [
+        _manager_option,
+        _info_file_option,
+        _state_dir_option,
+        _name_option(name_flags),
+        _password_file_option,
     ]
 
     def decorate(tool: Tool) -> Tool:

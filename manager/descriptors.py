@@ -20,6 +20,11 @@ class Limits(Struct, frozen=True):
     clients: int
     workers: int
 
+    def sentence(self) -> str:
+        """Say what this process has room for."""
+        room = f"{self.workers} workers and {self.clients} clients"
+        return f"{self.descriptors} descriptors, so up to {room}"
+
 
 def raise_descriptors() -> int:
     """Raise this process's soft limit of open files to the hard one and give it."""

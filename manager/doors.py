@@ -7,8 +7,11 @@ in the log per address and minute.
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
+import sys
+import termios
 from collections.abc import Callable
 
 import zmq
@@ -80,6 +83,7 @@ class Door:
         self.port = 0
         self.open: dict[int, Address] = {}
         self.lost: list[int] = []
+        self.accepted: list[int] = []
         self._seldom = seldom
         self._failure = ""
         self._proven: dict[str, int] = {}
@@ -111,7 +115,7 @@ class Door:
         self._proven[address] = self._proven.get(address, 0) + 1
 
     def read_monitor(self, is_linked: Callable[[int], bool], now_s: float) -> None:
-        """Read what the monitor has to say; descriptors of links that ended go to `lost`."""
+        """Read what the monitor has to say into `accepted` (new) and `lost` (links that ended)."""
         while True:
             try:
                 parts = self.monitor.recv_multipart(zmq.NOBLOCK)
@@ -120,6 +124,7 @@ class Door:
             kind, value = parse_event(parts[0])
             if kind == zmq.EVENT_ACCEPTED:
                 self.open[value] = _peer_of(value)
+                self.accepted.append(value)
             elif kind == zmq.EVENT_DISCONNECTED:
                 self._on_end(value, is_linked(value), now_s)
             elif kind in _FAILURES:
@@ -151,6 +156,16 @@ class Door:
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
             if copy.getpeername()[:2] == address:
                 copy.shutdown(socket.SHUT_RDWR)
+
+    def untaken_bytes(self, descriptor: int) -> int:
+        """Give how many bytes the kernel holds that the other machine has not taken yet."""
+        if descriptor not in self.open:
+            return 0
+        try:
+            held = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(held, sys.byteorder)
 
     def close(self) -> None:
         """Stop listening and close; last words go on for a moment."""

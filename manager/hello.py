@@ -9,6 +9,7 @@ wrong proof is delayed per address, the answer to a right one never is (wire 2.5
 import contextlib
 import errno
 import heapq
+import logging
 import os
 import select
 import socket
@@ -46,7 +47,7 @@ class Admitted(NamedTuple):
 class _Visitor:
     """One open connection. `leaves_s`: when it is closed, whatever has happened by then."""
 
-    __slots__ = ("address", "answer", "hello", "is_leaving", "leaves_s", "sock")
+    __slots__ = ("address", "answer", "has_spoken", "hello", "is_leaving", "leaves_s", "sock")
 
     def __init__(
         self, sock: socket.socket, address: str, hello: ManagerHello, leaves_s: float
@@ -56,6 +57,7 @@ class _Visitor:
         self.hello = hello
         self.leaves_s = leaves_s
         self.answer = b""
+        self.has_spoken = False
         self.is_leaving = False
 
 
@@ -204,11 +206,21 @@ class HelloDoor:
         except OSError:
             data = b""
         if not data:
-            if visitor.hello.state == "new":
-                self._warn(visitor, "left without a hello", now_s)
+            self._note_leaving(visitor, now_s)
             self._close(visitor)
         elif not visitor.is_leaving:
+            visitor.has_spoken = True
             self._proceed(visitor, visitor.hello.receive(data, now_s), now_s, admitted)
+
+    def _note_leaving(self, visitor: _Visitor, now_s: float) -> None:
+        if visitor.hello.state != "new":
+            return
+        if visitor.has_spoken:
+            self._warn(visitor, "left in the middle of its hello", now_s)
+            return
+        # Peers dial all addresses of a manager at once and keep the first that answers.
+        key, text = f"silent {visitor.address}", f"hello: {visitor.address} left without a word"
+        self._seldom.say(logging.INFO, key, text, now_s)
 
     def _proceed(
         self, visitor: _Visitor, answer: bytes, now_s: float, admitted: list[Admitted]

@@ -47,13 +47,17 @@ class Seldom:
         self._said: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def warn(self, key: str, text: str, now_s: float) -> None:
-        """Log `text`, unless something of the same key was logged within the last minute."""
+        """Log a warning, unless something of the same key was logged within the last minute."""
+        self.say(logging.WARNING, key, text, now_s)
+
+    def say(self, level: int, key: str, text: str, now_s: float) -> None:
+        """Log `text` at `level`, unless something of the same key was within the last minute."""
         when, withheld = self._said.get(key, (float("-inf"), 0))
         if now_s - when < self._every_s:
             self._said[key] = (when, withheld + 1)
             return
         more = f" (and {withheld} more since the last such line)" if withheld else ""
-        LOG.warning("%s%s", one_line(text), more)
+        LOG.log(level, "%s%s", one_line(text), more)
         self._said[key] = (now_s, 0)
         self._said.move_to_end(key)
         if len(self._said) > LOG_KEYS_MAX:

@@ -1,6 +1,7 @@
 """The only place that blocks: wait for something, hear it, carry out what follows, send.
 
-A turn has bounds: so many batches per door, at most four file chunks, control first. Nothing in it
+A turn has bounds: so many batches per door, at most four file chunks, a few milliseconds of
+clients' requests, control first. Nothing in it
 waits for a disk, another thread or a peer. When the turn is over everything it decided has been
 handed to the store and all that may go is on its way; then the loop sleeps until something happens
 or a time is reached.
@@ -13,7 +14,7 @@ import time
 from wqueue.manager.core.events import Now, Resumed, StopRequested
 from wqueue.manager.descriptors import Limits
 from wqueue.manager.hello import HelloDoor
-from wqueue.manager.limits import COMMIT_PAUSE_S, PROGRESS_EVERY_S, STOP_MAX_S
+from wqueue.manager.limits import COMMIT_PAUSE_S, PROGRESS_EVERY_S, READ_AGAIN_S, STOP_MAX_S
 from wqueue.manager.log import LOG
 from wqueue.manager.shell import Shell
 from wqueue.manager.wire import ROUTERS, Wire
@@ -149,15 +150,24 @@ class Loop:
                 wire.read_monitor(name, now_s)
         for name in ROUTERS:
             if wire.doors[name].socket in ready or wire.is_anyone_ending:
-                for heard in wire.hear(name, now_s):
-                    shell.hear(heard)
+                self._hear(name, now_s)
+        shell.serve_clients()
+        shell.requests.read_on()
         if wire.doors["announce"].socket in ready:
-            wire.hear_subscriptions()
+            wire.hear_subscriptions(now_s)
         for peer in wire.take_lost():
             shell.lose(peer)
             self._limit_newcomers()
         if self._stop_asked:
             self._begin_stop(now)
+
+    def _hear(self, name: str, now_s: float) -> None:
+        if name == "client" and not self._shell.is_hearing_clients:
+            return
+        for heard in self._wire.hear(name, now_s):
+            self._shell.hear(heard)
+            if name == "client" and not self._shell.is_hearing_clients:
+                return
 
     def _chores(self, now: Now) -> None:
         now_s = now.monotonic_s
@@ -185,13 +195,16 @@ class Loop:
         self._shell.run_events()
 
     def _timeout_ms(self) -> int:
-        if self._has_more or self._wire.is_anyone_ending:
+        shell = self._shell
+        if self._has_more or self._wire.is_anyone_ending or shell.has_waiting_clients:
             return 0
         times = [self._beat_at_s, self._tick_at_s, self._stop_by_s]
+        if shell.requests.is_holding_back:
+            times.append(time.monotonic() + READ_AGAIN_S)
         times += [
             at_s
             for at_s in (
-                self._shell.core.deadline(),
+                shell.core.deadline(),
                 self._hello.deadline(),
                 self._wire.deadline(),
                 self._progress_at_s,

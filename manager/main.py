@@ -98,15 +98,7 @@ class Daemon:
         shell.files.start(restored)
         self._closing.callback(shell.files.close)
         host, addresses = self._addresses()
-        view = Facts(
-            name=options.name,
-            server_id=facts.server_id,
-            host=host,
-            port=self._port,
-            software=f"wqueue {__version__}",
-            started_monotonic_s=time.monotonic(),
-            state_dir=os.fsencode(state_dir),
-        )
+        view = self._view(facts, host)
         shell.requests = Requests(shell, view, StoreReader(state_dir / JOURNAL_NAME))
         self._closing.callback(shell.requests.close)
         shell.begin_turn()
@@ -124,13 +116,19 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.ask_to_stop())
         self._publish(facts, host, addresses)
-        LOG.info(
-            "limits: %d descriptors, so up to %d workers and %d clients",
-            limits.descriptors,
-            limits.workers,
-            limits.clients,
-        )
+        LOG.info("limits: %s", limits.sentence())
         return loop, shell
+
+    def _view(self, facts: ManagerFacts, host: str) -> Facts:
+        return Facts(
+            name=self._options.name,
+            server_id=facts.server_id,
+            host=host,
+            port=self._port,
+            software=f"wqueue {__version__}",
+            started_monotonic_s=time.monotonic(),
+            state_dir=os.fsencode(self._state_dir),
+        )
 
     def _open_doors(self, wire: Wire, facts: ManagerFacts, hellos: int) -> HelloDoor:
         options = self._options

@@ -63,8 +63,9 @@ class Peer:
     """One proven peer. `session` is the number it gives its connections by itself."""
 
     __slots__ = (
-        "address", "bad_messages", "credential", "ending", "is_dropped", "is_trusted", "key",
-        "kind", "links", "name", "number", "outgoing", "role", "session", "token_tag",
+        "address", "announce", "bad_messages", "credential", "ending", "ending_by_s",
+        "is_dropped", "is_trusted", "key", "kind", "links", "name", "number", "outgoing", "role",
+        "session", "token_tag",
     )  # fmt: skip
 
     def __init__(
@@ -80,12 +81,16 @@ class Peer:
         self.name = f"{role} at {address}"
         self.session = 0
         self.links: dict[str, Link] = {}
+        self.announce: Link | None = None
+        """Its link on announce, which it listens by and never speaks."""
         self.outgoing: dict[str, Outgoing] = {}
         self.bad_messages = 0
         self.is_dropped = False
         self.is_trusted = False
         self.ending: set[str] = set()
         """Doors still to be drained before the loss of a link is told."""
+        self.ending_by_s: float | None = None
+        """When a door that is never empty is waited for no longer."""
 
     def why_not(self, link: Link, message: Message) -> str:
         """Say why this message is not allowed here and now; an empty string when it is."""

@@ -4,6 +4,7 @@ Ended tasks are in the store, not in the core: for a listing of tasks the shell 
 records of the ranges that `needs_records` names and hands them to `answer`.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from wqueue.manager.core.job import Attempt, Job, counts_of
 from wqueue.manager.core.scheduler import why_none
 from wqueue.manager.core.task import Phase, TaskState
 from wqueue.manager.core.worker import Worker, WorkerState
+from wqueue.manager.overview import Overview
 from wqueue.protocol.messages import (
     Answer,
     JobRange,
@@ -22,6 +24,7 @@ from wqueue.protocol.messages import (
     QueueRow,
     TaskRecord,
     TaskRow,
+    TaskTemplate,
     WorkerRow,
 )
 from wqueue.protocol.resources import Resources
@@ -32,6 +35,13 @@ TASK_VIEWS = ("tasks", "explain")
 
 ROWS_MAX = 1000
 """Most rows in one answer, whatever was asked for: about 5 ms of the loop's time."""
+
+
+COMMAND_SHOWN_BYTES = 500
+"""Most of a command in a listing of several rows, so that ROWS_MAX of them fit into a frame; of a
+single job or task it is shown whole."""
+
+_BEGUN_PLACEHOLDER = re.compile(rb"\{[^{}]{0,3}\Z")
 
 
 class Facts(Struct, frozen=True):
@@ -55,14 +65,16 @@ def needs_records(core: Core, query: Query) -> list[JobRange]:
 
 
 def answer(
-    core: Core, facts: Facts, query: Query, now: Now, records: Sequence[TaskRecord] = ()
+    overview: Overview, facts: Facts, query: Query, now: Now, records: Sequence[TaskRecord] = ()
 ) -> Answer:
     """Answer a query: "queue", "jobs", "workers" or one of TASK_VIEWS; others have no rows."""
+    core = overview.core
     if query.what == "queue":
-        return Answer(query.request, 1, queue=_queue_row(core, facts, now))
+        return Answer(query.request, 1, queue=_queue_row(overview, facts, now))
     if query.what == "jobs":
-        jobs = _selected_jobs(core, query)
-        rows = [_job_row(job) for job in _page(jobs, query)]
+        jobs = _selected_jobs(overview, query)
+        page = _page(jobs, query)
+        rows = [_job_row(job, _command_max(len(page))) for job in page]
         return Answer(query.request, len(jobs), jobs=rows)
     if query.what == "workers":
         workers = sorted(core.state.workers.values(), key=lambda w: w.number)
@@ -71,7 +83,7 @@ def answer(
         listed = [_worker_row(worker, now) for worker in _page(workers, query)]
         return Answer(query.request, len(workers), workers=listed)
     if query.what in TASK_VIEWS:
-        return _task_answer(core, query, now, records)
+        return _task_answer(overview, query, now, records)
     return Answer(query.request)
 
 
@@ -86,12 +98,17 @@ def _limit(query: Query) -> int:
 # --- queue, jobs, workers -------------------------------------------------------------------------
 
 
-def _queue_row(core: Core, facts: Facts, now: Now) -> QueueRow:
-    state = core.state
-    sums = [0] * len(TaskState)
-    for job in state.jobs.values():
-        for i, count in enumerate(job.counts):
-            sums[i] += count
+def _command_max(rows: int) -> int | None:
+    return COMMAND_SHOWN_BYTES if rows > 1 else None
+
+
+def _cut(command: bytes, most: int | None) -> bytes:
+    return command if most is None or len(command) <= most else command[:most] + b"..."
+
+
+def _queue_row(overview: Overview, facts: Facts, now: Now) -> QueueRow:
+    state = overview.core.state
+    sums, active_count = overview.sums()
     live = [w for w in state.workers.values() if w.state is WorkerState.LIVE]
     away = [w for w in state.workers.values() if w.state is WorkerState.AWAY]
     return QueueRow(
@@ -104,7 +121,7 @@ def _queue_row(core: Core, facts: Facts, now: Now) -> QueueRow:
         up_s=now.monotonic_s - facts.started_monotonic_s,
         counts=counts_of(sums),
         jobs=len(state.jobs),
-        jobs_active=sum(not job.is_ended for job in state.jobs.values()),
+        jobs_active=active_count,
         workers=len(live),
         workers_away=len(away),
         workers_busy=sum(bool(worker.attempts) for worker in live),
@@ -129,13 +146,12 @@ def _sum(amounts: list[Resources]) -> Resources:
     )
 
 
-def _selected_jobs(core: Core, query: Query) -> list[Job]:
-    jobs = core.state.jobs
-    if query.ranges:
-        wanted = sorted({entry.job for entry in query.ranges})
-        chosen = [jobs[number] for number in wanted if number in jobs]
-    else:
-        chosen = list(jobs.values())
+def _selected_jobs(overview: Overview, query: Query) -> list[Job]:
+    jobs = overview.core.state.jobs
+    if not query.ranges:
+        return overview.active_jobs() if query.active_only else list(jobs.values())
+    wanted = sorted({entry.job for entry in query.ranges})
+    chosen = [jobs[number] for number in wanted if number in jobs]
     return [job for job in chosen if not (query.active_only and job.is_ended)]
 
 
@@ -149,7 +165,7 @@ def _job_state(job: Job) -> str:
     return "canceled" if counts[TaskState.CANCELED] else "done"
 
 
-def _job_row(job: Job) -> JobRow:
+def _job_row(job: Job, command_max: int | None) -> JobRow:
     spec = job.spec
     return JobRow(
         job=job.number,
@@ -160,7 +176,7 @@ def _job_row(job: Job) -> JobRow:
         state=_job_state(job),
         count=spec.count,
         counts=job.shown_counts(),
-        command=b" ".join(spec.template.command),
+        command=_cut(_line(spec.template, command_max), command_max),
         submitted_wall_s=job.submitted_wall_s,
         ended_wall_s=job.ended_wall_s,
         resources=spec.template.resources,
@@ -225,57 +241,79 @@ def _selected_ranges(core: Core, query: Query) -> Iterator[tuple[Job, int, int]]
             yield found, entry.first, last
 
 
-def _task_answer(core: Core, query: Query, now: Now, records: Sequence[TaskRecord]) -> Answer:
+def _task_answer(
+    overview: Overview, query: Query, now: Now, records: Sequence[TaskRecord]
+) -> Answer:
+    core = overview.core
     if query.active_only:
-        return _active_tasks(core, query, now)
-    reasons = _Reasons(core)
-    by_task = {(record.job, record.index): record for record in records}
-    total = sum(last - first + 1 for _, first, last in _selected_ranges(core, query))
-    rows = [
-        _task_row(reasons, job, index, now, by_task.get((job.number, index)))
-        for job, first, last in _pages(core, query)
-        for index in range(first, last + 1)
-    ]
-    return Answer(query.request, total, tasks=rows)
+        found = _active_tasks(overview, query)
+        total, page = len(found), found[query.offset : query.offset + _limit(query)]
+    else:
+        total = _task_count(overview, query)
+        pieces = _pages(core, query)
+        page = [(job, i) for job, first, last in pieces for i in range(first, last + 1)]
+    listing = _Listing(core, now, _command_max(len(page)), records)
+    return Answer(query.request, total, tasks=[listing.row(job, index) for job, index in page])
 
 
-def _active_tasks(core: Core, query: Query, now: Now) -> Answer:
-    found = [
+def _task_count(overview: Overview, query: Query) -> int:
+    if not query.ranges:
+        return sum(overview.sums()[0])
+    return sum(last - first + 1 for _, first, last in _selected_ranges(overview.core, query))
+
+
+def _active_tasks(overview: Overview, query: Query) -> list[tuple[Job, int]]:
+    if not query.ranges:
+        return [(job, index) for job in overview.active_jobs() for index in sorted(job.active)]
+    return [
         (job, index)
-        for job, first, last in _selected_ranges(core, query)
+        for job, first, last in _selected_ranges(overview.core, query)
         for index in sorted(job.active)
         if first <= index <= last
     ]
-    reasons = _Reasons(core)
-    rows = [
-        _task_row(reasons, job, index, now, None)
-        for job, index in found[query.offset : query.offset + _limit(query)]
-    ]
-    return Answer(query.request, len(found), tasks=rows)
 
 
-def _task_row(
-    reasons: "_Reasons", job: Job, index: int, now: Now, record: TaskRecord | None
-) -> TaskRow:
-    state = job.state(index)
-    attempts = job.active.get(index, [])
-    attempt = max(attempts, key=lambda a: a.phase) if attempts else None
-    worker = reasons.core.state.worker_of(attempt) if attempt is not None else None
-    template = job.spec.template
-    return TaskRow(
-        job=job.number,
-        index=index,
-        state="done" if state is TaskState.FAILED else state.name.lower(),
-        command=_command(job, index),
-        worker=worker.number if worker is not None else 0,
-        host=worker.host if worker is not None else "",
-        running_s=_running_s(attempt, now),
-        tries=job.tries.get(index, 0) if record is None else record.tries,
-        resources=template.resources,
-        record=record,
-        reason=reasons.of(job, index),
-        priority=job.spec.priority,
-    )
+class _Listing:
+    """Rows of tasks. Why the ready tasks of a job wait is asked once, since it is the same."""
+
+    def __init__(
+        self, core: Core, now: Now, command_max: int | None, records: Sequence[TaskRecord]
+    ) -> None:
+        self._core = core
+        self._now = now
+        self._command_max = command_max
+        self._records = {(record.job, record.index): record for record in records}
+        self._known: dict[int, str] = {}
+
+    def row(self, job: Job, index: int) -> TaskRow:
+        """Give the row of one task."""
+        record = self._records.get((job.number, index))
+        state = job.state(index)
+        attempts = job.active.get(index, [])
+        attempt = max(attempts, key=lambda a: a.phase) if attempts else None
+        worker = self._core.state.worker_of(attempt) if attempt is not None else None
+        template = job.spec.template
+        return TaskRow(
+            job=job.number,
+            index=index,
+            state="done" if state is TaskState.FAILED else state.name.lower(),
+            command=_command(job, index, self._command_max),
+            worker=worker.number if worker is not None else 0,
+            host=worker.host if worker is not None else "",
+            running_s=_running_s(attempt, self._now),
+            tries=job.tries.get(index, 0) if record is None else record.tries,
+            resources=template.resources,
+            record=record,
+            reason=self._reason(job, index),
+            priority=job.spec.priority,
+        )
+
+    def _reason(self, job: Job, index: int) -> str:
+        if job.state(index) is not TaskState.READY:
+            return waiting_reason(self._core, job, index)
+        if job.number not in self._known:
+            self._known[job.number] = waiting_reason(self._core, job, index)
+        return self._known[job.number]
 
 
 def _running_s(attempt: Attempt | None, now: Now) -> float | None:
@@ -284,12 +322,24 @@ def _running_s(attempt: Attempt | None, now: Now) -> float | None:
     return max(0.0, now.monotonic_s - attempt.since_s)
 
 
-def _command(job: Job, index: int) -> bytes:
+def _command(job: Job, index: int, most: int | None) -> bytes:
     template = job.spec.template
-    line = b" ".join(template.command)
+    line = _line(template, most)
     if not template.is_array:
-        return line
-    return expand(line, job.value(index), index, quote=template.is_shell)
+        return _cut(line, most)
+    value = job.value(index)
+    if most is None or len(line) <= most:
+        return _cut(expand(line, value, index, quote=template.is_shell), most)
+    begun = _BEGUN_PLACEHOLDER.sub(b"", line[:most])
+    return expand(begun, value, index, quote=template.is_shell)[:most] + b"..."
+
+
+def _line(template: TaskTemplate, most: int | None) -> bytes:
+    """Give the command as one line; of a long one a byte more than `most`."""
+    if most is None:
+        return b" ".join(template.command)
+    words = (word[: most + 1] for word in template.command[: most + 1])
+    return b" ".join(words)[: most + 1]
 
 
 def waiting_reason(core: Core, job: Job, index: int) -> str:
@@ -308,19 +358,3 @@ def waiting_reason(core: Core, job: Job, index: int) -> str:
     if job.is_restored and core.state.awaited:
         return f"the manager has started anew and waits for {len(core.state.awaited)} workers"
     return why_none(job, list(core.state.workers.values()))
-
-
-class _Reasons:
-    """Why the ready tasks of each job wait: asked once per job, since the answer is the same."""
-
-    def __init__(self, core: Core) -> None:
-        self.core = core
-        self._known: dict[int, str] = {}
-
-    def of(self, job: Job, index: int) -> str:
-        """Give the reason for one task."""
-        if job.state(index) is not TaskState.READY:
-            return waiting_reason(self.core, job, index)
-        if job.number not in self._known:
-            self._known[job.number] = waiting_reason(self.core, job, index)
-        return self._known[job.number]

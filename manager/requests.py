@@ -2,14 +2,14 @@
 
 Submissions are decoded and their files checked here, before the core hears of them. Ended tasks
 are read from the store on a thread of its own, so that a slow disk holds up nobody else; only what
-is committed can be read there.
+is committed can be read there. One read is under way at a time, clients take turns, and who has not
+taken its last answer waits: answers of half a megabyte each must not pile up for a deaf one.
 """
 
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -18,7 +18,11 @@ from wqueue.manager.core.core import Core
 from wqueue.manager.core.events import ClientHeard, JobSubmitted, Now
 from wqueue.manager.file_shell import Peer as FilePeer
 from wqueue.manager.files import Files, Verdict
+from wqueue.manager.io_threads import IoThreads
+from wqueue.manager.limits import RANGES_WAITING_MAX, REQUESTS_WAITING_MAX, STOP_MAX_S
+from wqueue.manager.lines import Lines
 from wqueue.manager.log import one_line
+from wqueue.manager.overview import Overview
 from wqueue.manager.peers import Peer
 from wqueue.manager.report import Facts, answer, needs_records
 from wqueue.manager.store import StoreReader
@@ -33,6 +37,10 @@ ANSWER_MAX_BYTES = codec.PAYLOAD_MAX_BYTES - 1024
 
 RECORDS_MAX = 10_000
 """Most records read from the store for one listing."""
+
+
+AT_ONCE = (m.Open, m.Get, m.Data, m.GetFailed)
+"""What never waits in line: who somebody is, and file frames, which have bounds of their own."""
 
 
 class Surroundings(Protocol):
@@ -51,13 +59,27 @@ class Surroundings(Protocol):
         """Send to a client that may be gone."""
 
     def is_here(self, peer: Peer) -> bool:
-        """Tell whether a client is still linked; any thread may ask."""
+        """Tell whether a client is still linked."""
+
+    def has_untaken(self, peer: Peer) -> bool:
+        """Tell whether a client has yet to take what was sent to it."""
+
+    def refuse_more(self, peer: Peer) -> None:
+        """Drop a client that asks for more than may wait."""
 
     def post(self, call: Callable[[], None]) -> None:
         """Have `call` run in the loop's thread."""
 
     def replace_session(self, peer: Peer, resume_secret: bytes) -> None:
         """End an older session of the same client process."""
+
+
+class _Read(NamedTuple):
+    """A request that is answered with what the journal has."""
+
+    request: int
+    read: Callable[[], list[m.TaskRecord]]
+    make: Callable[[list[m.TaskRecord]], Message]
 
 
 class Requests:
@@ -67,7 +89,11 @@ class Requests:
         self._shell = shell
         self._facts = facts
         self._reader = reader
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._overview = Overview(shell.core)
+        self._reads: Lines[_Read] = Lines(REQUESTS_WAITING_MAX, RANGES_WAITING_MAX)
+        self._is_reading = False
+        self._thread = IoThreads(1, shell.post)
+        self._thread.start()
         self._methods: dict[type, Callable[[Peer, m.ClientToManager], None]] = {
             m.Open: self._open,
             m.Declare: self._declare,
@@ -87,9 +113,13 @@ class Requests:
         else:
             self._shell.emit(ClientHeard(peer.number, peer.role, peer.credential, message))
 
+    def forget(self, peer: Peer) -> None:
+        """Read nothing more for a client that is gone."""
+        self._reads.forget(peer)
+
     def close(self) -> None:
         """End the reader's thread and its connection."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.close(STOP_MAX_S)
         self._reader.close()
 
     # --- coming in -----------------------------------------------------------------------------
@@ -160,12 +190,12 @@ class Requests:
             text = f"there is no job {message.job}; wq-status -J lists jobs"
             self._refuse(peer, message.request, "no_such_task", text)
             return
-        self._read(
-            peer,
+        read = _Read(
             message.request,
             lambda: self._reader.results(message.job, message.cursor, message.limit),
             lambda found: m.Results(message.request, message.job, found),
         )
+        self._read(peer, read)
 
     def _query(self, peer: Peer, message: m.ClientToManager) -> None:
         assert isinstance(message, m.Query), message
@@ -173,15 +203,15 @@ class Requests:
         if not ranges:
             self._shell.reply(peer, self._view(message, []))
             return
-        self._read(
-            peer,
+        read = _Read(
             message.request,
             lambda: self._reader.records(ranges, RECORDS_MAX),
             lambda found: self._view(message, found),
         )
+        self._read(peer, read, len(message.ranges))
 
     def _view(self, query: m.Query, records: list[m.TaskRecord]) -> m.Answer:
-        view = answer(self._shell.core, self._facts, query, self._shell.now(), records)
+        view = answer(self._overview, self._facts, query, self._shell.now(), records)
         rows = len(view.jobs) + len(view.tasks) + len(view.workers)
         while rows > 1 and len(codec.encode(view)) > ANSWER_MAX_BYTES:
             rows //= 2
@@ -190,27 +220,45 @@ class Requests:
             )
         return view
 
-    def _read(
-        self,
-        peer: Peer,
-        request: int,
-        read: Callable[[], list[m.TaskRecord]],
-        make: Callable[[list[m.TaskRecord]], Message],
-    ) -> None:
-        """Read on the reader's thread, then answer in the loop's."""
+    def _read(self, peer: Peer, read: _Read, cost: int = 0) -> None:
+        """Have the reader's thread read when it is this client's turn, then answer."""
+        if not self._shell.is_here(peer):
+            return
+        if self._reads.put(peer, read, cost):
+            self.read_on()
+        else:
+            self._shell.refuse_more(peer)
 
-        def work() -> None:
-            if not self._shell.is_here(peer):
-                return
-            try:
-                found = read()
-            except StoreError as error:
-                text = str(error)
-                self._shell.post(lambda: self._refuse(peer, request, "store", text))
-                return
-            self._shell.post(lambda: self._shell.reply(peer, make(found)))
+    def read_on(self) -> None:
+        """Begin the next read, if none is under way and somebody's turn has come."""
+        if self._is_reading or not self._reads:
+            return
+        waiting = self._reads.take(lambda peer: not self._shell.has_untaken(peer))
+        if waiting is not None:
+            peer, read = waiting
+            self._is_reading = True
+            self._thread.run(
+                lambda: self._records(read), lambda found: self._end_read(peer, read, found)
+            )
 
-        self._thread.submit(work)
+    @property
+    def is_holding_back(self) -> bool:
+        """Whether reads wait for nothing but a client that takes its last answer."""
+        return bool(self._reads) and not self._is_reading
+
+    @staticmethod
+    def _records(read: _Read) -> list[m.TaskRecord] | StoreError:
+        try:
+            return read.read()
+        except StoreError as error:
+            return error
+
+    def _end_read(self, peer: Peer, read: _Read, found: list[m.TaskRecord] | StoreError) -> None:
+        self._is_reading = False
+        if isinstance(found, StoreError):
+            self._refuse(peer, read.request, "store", str(found))
+        elif self._shell.is_here(peer):
+            self._shell.reply(peer, read.make(found))
 
     def _refuse(self, peer: Peer, request: int, code: str, text: str) -> None:
         self._shell.reply(peer, m.Refusal(code, text[:4000], request))

@@ -23,10 +23,16 @@ from wqueue.manager.core.events import Now
 from wqueue.manager.file_shell import FinishedOutput
 from wqueue.manager.file_shell import Peer as FilePeer
 from wqueue.manager.files import Files
-from wqueue.manager.limits import TURN_EVENTS_KEPT
+from wqueue.manager.limits import (
+    CLIENTS_TURN_S,
+    REQUESTS_WAITING_BYTES,
+    REQUESTS_WAITING_MAX,
+    TURN_EVENTS_KEPT,
+)
+from wqueue.manager.lines import Lines
 from wqueue.manager.log import LOG, one_line
 from wqueue.manager.peers import Peer
-from wqueue.manager.requests import Requests
+from wqueue.manager.requests import AT_ONCE, Requests
 from wqueue.manager.store import Store
 from wqueue.manager.wire import Heard, Wire
 from wqueue.protocol import messages as m
@@ -70,6 +76,7 @@ class Shell:
         self._last_record = 0
         self._publishing: list[tuple[int, int, e.PublishOutputs]] = []
         self._counter = itertools.count()
+        self._waiting: Lines[m.ClientToManager] = Lines(REQUESTS_WAITING_MAX)
         self._served: dict[int, list[m.FileRef]] = {}
         self._resume_secrets: dict[bytes, Peer] = {}
         self._now = Now(time.monotonic(), time.time())
@@ -128,8 +135,12 @@ class Shell:
             self.wire.send(peer, message, after)
 
     def is_here(self, peer: Peer) -> bool:
-        """Tell whether a peer is still linked; any thread may ask."""
+        """Tell whether a peer is still linked."""
         return peer.number in self.wire.peers
+
+    def has_untaken(self, peer: Peer) -> bool:
+        """Tell whether a client has yet to take what was sent to it."""
+        return self.wire.has_untaken(peer)
 
     def find_output(self, job_uid: bytes, index: int, position: int) -> FinishedOutput | None:
         """Say where an ended task's output lies."""
@@ -163,13 +174,55 @@ class Shell:
     def hear(self, heard: Heard) -> None:
         """Take what a peer said and let the core react."""
         self._speaker = heard.peer.name
-        for message in heard.messages:
-            if heard.door == "client":
-                self.requests.heard(heard.peer, message, heard.content)  # type: ignore[arg-type]
-            else:
+        if heard.door == "client":
+            self._hear_client(heard)
+        else:
+            for message in heard.messages:
                 self._hear_worker(heard.peer, message, heard.content)
         self._speaker = ""
         self.run_events()
+
+    def _hear_client(self, heard: Heard) -> None:
+        """Put requests in line; what must not wait is carried out: one step each, and short."""
+        size = heard.size // len(heard.messages)
+        for message in heard.messages:
+            if isinstance(message, AT_ONCE):
+                self.requests.heard(heard.peer, message, heard.content)
+            elif not self._waiting.put(heard.peer, message, size):  # type: ignore[arg-type]
+                self.refuse_more(heard.peer)
+                return
+
+    def serve_clients(self) -> None:
+        """Carry out clients' requests, peers in turn, as long as a turn of the loop has time."""
+        ends_s = time.monotonic() + CLIENTS_TURN_S
+        while (waiting := self._waiting.take()) is not None:
+            peer, message = waiting
+            self._speaker = peer.name
+            self.requests.heard(peer, message, None)
+            self._speaker = ""
+            self.run_events()
+            if time.monotonic() >= ends_s:
+                return
+
+    @property
+    def has_waiting_clients(self) -> bool:
+        """Whether requests are left for the next turn."""
+        return bool(self._waiting)
+
+    @property
+    def is_hearing_clients(self) -> bool:
+        """Whether there is room for more requests; else they wait in the sockets."""
+        return self._waiting.cost < REQUESTS_WAITING_BYTES
+
+    def refuse_more(self, peer: Peer) -> None:
+        """Drop a client that asks for more than may wait, and all that waits of it."""
+        text = f"more than {REQUESTS_WAITING_MAX} requests wait; ask for less at a time"
+        self.wire.refuse_for_good(peer, "too_many", text, self._now.monotonic_s)
+        self._forget_requests(peer)
+
+    def _forget_requests(self, peer: Peer) -> None:
+        self._waiting.forget(peer)
+        self.requests.forget(peer)
 
     def _hear_worker(self, peer: Peer, message: Message, content: bytes | None) -> None:
         if isinstance(message, m.Register):
@@ -199,6 +252,7 @@ class Shell:
             self.files.lost(FilePeer("worker", peer.number))
             self.emit(e.WorkerLost(peer.number))
         elif peer.kind == "client":
+            self._forget_requests(peer)
             self.files.lost(FilePeer("client", peer.number))
             self.emit(e.ClientGone(peer.number))
             for name in [n for n, p in self._resume_secrets.items() if p is peer]:

@@ -1,17 +1,23 @@
 """Reading ended tasks and attempts from the journal, on a connection that cannot write."""
 
+import functools
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from msgspec import Struct, msgpack
 
 from wqueue.manager.store_schema import connect_reader
 from wqueue.protocol.attempts import pack_attempt
+from wqueue.protocol.errors import StoreError
 from wqueue.protocol.messages import AttemptResult, JobRange, TaskRecord
 
 RESULTS_BYTES_MAX = 512 * 1024
 """Encoded bytes of one answer: half of what a control message may hold, so that it always fits."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _LARGEST = 2**63 - 1
 _decode_task = msgpack.Decoder(TaskRecord).decode
@@ -32,6 +38,17 @@ class AttemptRow(Struct, frozen=True):
     result: AttemptResult | None = None
 
 
+def _translated(read: Callable[P, T]) -> Callable[P, T]:
+    @functools.wraps(read)
+    def guarded(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return read(*arguments, **named)
+        except sqlite3.Error as error:
+            raise StoreError(f"the journal cannot be read: {error}") from error
+
+    return guarded
+
+
 class StoreReader:
     """Queries on committed state. Any one thread at a time may call; open it after Store.open()."""
 
@@ -40,6 +57,7 @@ class StoreReader:
         # A connection opens its file with the first query: do it now, while there are descriptors.
         self._connection.execute("SELECT COUNT(*) FROM meta").fetchone()
 
+    @_translated
     def results(self, job: int, cursor: int, limit: int) -> list[TaskRecord]:
         """Read the ended tasks of a job after event `cursor`, in order of their events.
 
@@ -53,6 +71,7 @@ class StoreReader:
         _take(rows, limit, RESULTS_BYTES_MAX, records)
         return records
 
+    @_translated
     def records(self, ranges: Iterable[JobRange], limit: int) -> list[TaskRecord]:
         """Read the ended tasks of these ranges by job and index, bounded as in `results`."""
         records: list[TaskRecord] = []

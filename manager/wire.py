@@ -11,13 +11,16 @@ from typing import NamedTuple
 import zmq
 from msgspec import Struct
 
-from wqueue.manager.doors import Context, Door
+from wqueue.manager.doors import Address, Context, Door
 from wqueue.manager.hello import Admitted
 from wqueue.manager.limits import (
     BAD_MESSAGES_MAX,
     BATCHES_PER_TURN,
     CHUNKS_PER_TURN,
     DROP_GRACE_S,
+    LAST_WORDS_MAX_S,
+    LINK_UNUSED_S,
+    UNTAKEN_MAX_BYTES,
 )
 from wqueue.manager.log import LOG, Seldom, one_line
 from wqueue.manager.peers import DOOR_OF_WORKER_MESSAGE, FIRST_MESSAGE, Link, Peer
@@ -51,12 +54,16 @@ ROUTERS = ("task", "client", "result")
 
 
 class Heard(NamedTuple):
-    """What a peer said in one batch; `content` is the second frame of a Data message."""
+    """What a peer said in one batch; `content` is the second frame of a Data message.
+
+    `size` is that of the first frame, in bytes.
+    """
 
     peer: Peer
     door: str
     messages: list[Message]
     content: bytes | None
+    size: int
 
 
 class WireFacts(Struct, frozen=True):
@@ -87,6 +94,7 @@ class Wire:
         self._ending: dict[int, Peer] = {}
         self._lost: list[Peer] = []
         self._to_cut: list[tuple[float, Peer]] = []
+        self._unused: dict[tuple[str, int], tuple[float, Address]] = {}
 
     # --- peers ---------------------------------------------------------------------------------
 
@@ -103,19 +111,27 @@ class Wire:
         self._by_key[it.public_key.hex()] = peer
 
     def expire(self, now_s: float) -> None:
-        """Forget peers that proved a key and opened no session, and cut those that must go."""
+        """Forget peers that proved a key and opened no session, and cut what must go."""
         for key in self.allow.expire(now_s):
             peer = self._by_key.get(key.hex())
             if peer is not None:
                 self._forget(peer)
         while self._to_cut and self._to_cut[0][0] <= now_s:
             self._cut(self._to_cut.pop(0)[1])
+        while (due_s := self._unused_until()) is not None and due_s <= now_s:
+            name, descriptor = next(iter(self._unused))
+            _, address = self._unused.pop((name, descriptor))
+            if self.doors[name].open.get(descriptor) == address:
+                self.doors[name].cut(descriptor)
+
+    def _unused_until(self) -> float | None:
+        return next((until_s for until_s, _ in self._unused.values()), None)
 
     def deadline(self) -> float | None:
         """When expire() has something to do next."""
-        times = [self._to_cut[0][0]] if self._to_cut else []
-        unused_s = self.allow.deadline()
-        return min([*times, unused_s]) if unused_s is not None else min(times, default=None)
+        to_cut_s = self._to_cut[0][0] if self._to_cut else None
+        times = (to_cut_s, self.allow.deadline(), self._unused_until())
+        return min((at_s for at_s in times if at_s is not None), default=None)
 
     def drop(self, peer: Peer, now_s: float) -> None:
         """Let a peer say nothing more, and cut its links when the last words had time to arrive."""
@@ -123,6 +139,19 @@ class Wire:
             peer.is_dropped = True
             self.allow.revoke(peer.key)
             self._to_cut.append((now_s + DROP_GRACE_S, peer))
+
+    def refuse_for_good(self, peer: Peer, code: str, text: str, now_s: float) -> None:
+        """Tell a client why its session ends, and drop it."""
+        if not peer.is_dropped:
+            LOG.warning("client: %s is dropped: %s", peer.name, text)
+            self._sender.put(peer, "client", Refusal(code, text, is_fatal=True))
+            self.drop(peer, now_s)
+
+    def has_untaken(self, peer: Peer) -> bool:
+        """Tell whether much of what was sent to a client has not arrived at its machine yet."""
+        link = peer.links.get("client")
+        door = self.doors["client"]
+        return link is not None and door.untaken_bytes(link.descriptor) > UNTAKEN_MAX_BYTES
 
     def cut(self, peer: Peer) -> None:
         """End a peer's links at once; the loss is told like any other."""
@@ -147,6 +176,14 @@ class Wire:
             self._sender.forget(link)
             self.doors[link.door].cut(link.descriptor)
         peer.links.clear()
+        # The descriptor may be another peer's by now.
+        if peer.announce is not None and self._is_standing(peer.announce):
+            del self._by_descriptor["announce", peer.announce.descriptor]
+            self.doors["announce"].cut(peer.announce.descriptor)
+        peer.announce = None
+
+    def _is_standing(self, link: Link) -> bool:
+        return self._by_descriptor.get((link.door, link.descriptor)) is link
 
     # --- what the monitors tell ----------------------------------------------------------------
 
@@ -156,9 +193,17 @@ class Wire:
         door.read_monitor(lambda fd: (name, fd) in self._by_descriptor, now_s)
         for descriptor in door.lost:
             link = self._by_descriptor.get((name, descriptor))
-            if link is not None:
+            if link is not None and name == "announce":
+                # Only heard of by who sends there: its session goes on, or ends by its other doors.
+                del self._by_descriptor[name, descriptor]
+            elif link is not None:
                 self._begin_end(link.peer)
         door.lost.clear()
+        for descriptor in door.accepted:
+            self._unused.pop((name, descriptor), None)
+            if descriptor in door.open:
+                self._unused[name, descriptor] = (now_s + LINK_UNUSED_S, door.open[descriptor])
+        door.accepted.clear()
 
     def _on_connected(self, door: str, address: str) -> None:
         self.doors[door].expect(address)
@@ -181,10 +226,20 @@ class Wire:
 
     def _drained(self, name: str) -> None:
         for peer in list(self._ending.values()):
-            peer.ending.discard(name)
-            if not peer.ending:
-                self._forget(peer)
-                self._lost.append(peer)
+            self._stop_listening(peer, name)
+
+    def _not_drained(self, name: str, now_s: float) -> None:
+        for peer in list(self._ending.values()):
+            if peer.ending_by_s is None:
+                peer.ending_by_s = now_s + LAST_WORDS_MAX_S
+            elif peer.ending_by_s <= now_s:
+                self._stop_listening(peer, name)
+
+    def _stop_listening(self, peer: Peer, name: str) -> None:
+        peer.ending.discard(name)
+        if not peer.ending:
+            self._forget(peer)
+            self._lost.append(peer)
 
     # --- hearing -------------------------------------------------------------------------------
 
@@ -207,7 +262,9 @@ class Wire:
             if more:
                 chunks += 1
                 if chunks == CHUNKS_PER_TURN:
-                    return
+                    break
+        if self._ending:
+            self._not_drained(name, now_s)
 
     @staticmethod
     def _rest_of(it: zmq.Socket[bytes]) -> list[bytes]:
@@ -244,7 +301,7 @@ class Wire:
             self._on_bad(link, "bad_message", str(error), now_s)
             return None
         allowed = [msg for msg in messages if self._is_allowed(link, msg, now_s)]
-        return Heard(peer, name, allowed, content) if allowed else None
+        return Heard(peer, name, allowed, content, len(frame)) if allowed else None
 
     def _new_link(
         self, peer: Peer, name: str, routing: bytes, frame: zmq.Frame, now_s: float
@@ -258,6 +315,7 @@ class Wire:
         link = Link(peer, name, routing, descriptor)
         peer.links[name] = link
         self._by_descriptor[name, descriptor] = link
+        self._unused.pop((name, descriptor), None)
         self.allow.use(peer.key)
         if descriptor not in self.doors[name].open:
             self._begin_end(peer)
@@ -333,16 +391,30 @@ class Wire:
         """Whether anything waits for a commit or for its turn on a standing link."""
         return self._sender.has_to_send
 
-    def hear_subscriptions(self) -> None:
+    def hear_subscriptions(self, now_s: float) -> None:
         """Take subscriptions to the one topic; ignore all others."""
         it = self.doors["announce"].socket
         for _ in range(BATCHES_PER_TURN):
             try:
-                frame = it.recv(zmq.NOBLOCK)
+                frame = it.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            if frame == b"\x01" + ANNOUNCE_TOPIC:
+            if frame.bytes == b"\x01" + ANNOUNCE_TOPIC:
                 it.setsockopt(zmq.SUBSCRIBE, ANNOUNCE_TOPIC)
+                self._note_listener(frame, now_s)
+
+    def _note_listener(self, frame: zmq.Frame, now_s: float) -> None:
+        """Remember whose link this is, to cut it when the session ends."""
+        descriptor = int(frame.get(zmq.SRCFD))
+        self.read_monitor("announce", now_s)
+        door = self.doors["announce"]
+        peer = self._by_key.get(str(frame.get("User-Id")))
+        if peer is None:
+            door.cut(descriptor)
+        elif descriptor in door.open:
+            peer.announce = Link(peer, "announce", b"", descriptor)
+            self._by_descriptor["announce", descriptor] = peer.announce
+            self._unused.pop(("announce", descriptor), None)
 
     def close(self) -> None:
         """Close all doors, then the ZAP handler."""

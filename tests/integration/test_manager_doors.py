@@ -29,6 +29,8 @@ from wqueue.protocol.messages import (
     WorkerHeartbeat,
 )
 
+LONG_SPEC = encode_spec(JobSpec(TaskTemplate([b"echo", b"x" * 400])))
+
 DOORS = ("hello", "task", "result", "client", "announce")
 
 
@@ -218,6 +220,39 @@ def test_a_peer_that_never_reads_holds_up_nobody(manager: Manager) -> None:
             deaf.send("client", Query(request, "workers"))
             if request % 500 == 0:
                 assert is_served(other, request)
+
+
+def test_one_client_with_a_thousand_questions_holds_up_nobody(manager: Manager) -> None:
+    with DoorPeer(manager) as hog, DoorPeer(manager) as other:
+        hog.open()
+        other.open()
+        jobs = [Submit(i, os.urandom(16), LONG_SPEC) for i in range(1, 1001)]
+        hog.send("client", *jobs)
+        hog.wait(lambda: len(hog.heard) == len(jobs), "the jobs")
+        hog.heard.clear()
+        hog.send("client", *(Query(i, "jobs") for i in range(1, 1001)))
+        hog.wait(lambda: hog.heard, "the first listing")
+        assert is_served(other, 1)
+        hog._read()
+        assert len(hog.heard) < 900
+        hog.wait(lambda: len(hog.heard) == 1000, "all listings", 60.0)
+        assert [answer.request for answer in hog.heard] == list(range(1, 1001))
+
+
+def test_a_client_that_asks_for_more_than_may_wait_is_told_so_and_dropped(
+    manager: Manager,
+) -> None:
+    with DoorPeer(manager, "observer", "secrets/observer") as hog, DoorPeer(manager) as other:
+        hog.open()
+        other.open()
+        queries = [Query(i, "workers") for i in range(1, 4097)]
+        for _ in range(8):
+            hog.send("client", *queries)
+        refusal = hog.wait_for(Refusal)
+        assert (refusal.code, refusal.is_fatal) == ("too_many", True)
+        assert is_served(other, 1)
+        hog.wait_until_lost("client")
+    assert manager.count_lines("is dropped: more than 8192 requests wait") == 1
 
 
 # --- roles ---------------------------------------------------------------------------------

@@ -9,7 +9,13 @@ import zmq
 from nacl.public import PrivateKey
 
 from wqueue.manager.hello import Admitted
-from wqueue.manager.limits import DROP_GRACE_S, PROOF_UNUSED_S
+from wqueue.manager.limits import (
+    BATCHES_PER_TURN,
+    DROP_GRACE_S,
+    LAST_WORDS_MAX_S,
+    LINK_UNUSED_S,
+    PROOF_UNUSED_S,
+)
 from wqueue.manager.peers import Peer
 from wqueue.manager.wire import ROUTERS, Heard, Wire, WireFacts
 from wqueue.protocol import codec
@@ -81,7 +87,7 @@ class Rig:
         wire.zap.answer_all()
         for name in ROUTERS:
             self.heard += wire.hear(name, self.now_s)
-        wire.hear_subscriptions()
+        wire.hear_subscriptions(self.now_s)
         self.lost += wire.take_lost()
         wire.flush(self.committed, self.now_s)
 
@@ -275,3 +281,99 @@ def test_a_message_that_no_frame_can_hold_does_not_take_the_others_with_it(rig: 
     rig.wire.send(peer, Cancel([bytes(36)] * 40_000))
     rig.wire.send(peer, Leave("x"))
     assert rig.receive(link, 2) == [Cancel([]), Leave("x")]
+
+
+def listening(rig: Rig, proven: Proven) -> AnnounceLink:
+    """Listen on announce until the manager is heard."""
+    link = AnnounceLink(rig.peers_context, proven.endpoints["announce"], proven)
+    rig.links.append(link)
+
+    def has_heard() -> bool:
+        rig.wire.announce([ManagerHeartbeat(1)])
+        return bool(link.receive())
+
+    rig.turn_until(has_heard)
+    return link
+
+
+def test_a_session_that_ends_takes_its_announce_link_with_it(rig: Rig) -> None:
+    staying, other = rig.admit()
+    steady = listening(rig, other)
+    assert staying.announce is not None
+    peer, proven = rig.admit()
+    task = rig.connect("task", proven)
+    task.send([REGISTER])
+    announce = listening(rig, proven)
+    task.close()
+    rig.links.remove(task)
+    rig.turn_until(lambda: rig.lost == [peer])
+    rig.turn_until(lambda: announce.state == "lost")
+    assert len(rig.wire.doors["announce"].open) == 1
+    assert steady.state == "up"
+
+
+def test_who_begins_to_listen_after_the_end_of_its_session_is_cut(rig: Rig) -> None:
+    _, proven = rig.admit()
+    link = AnnounceLink(rig.peers_context, proven.endpoints["announce"], proven)
+    rig.links.append(link)
+    rig.turn_until(lambda: rig.wire.doors["announce"].open)
+    for _ in range(2000):
+        link.read_monitor()
+        if link.state == "up":
+            break
+        rig.wire.zap.answer_all()
+    rig.wire.expire(PROOF_UNUSED_S)
+    assert not rig.wire.peers
+    rig.turn_until(lambda: link.state == "lost")
+
+
+def test_connections_that_no_session_uses_are_cut(rig: Rig) -> None:
+    used, link = registered(rig)
+    _, proven = rig.admit("owner")
+    silent = [rig.connect(door, proven) for door in ("task", "client", "result")]
+    mute = rig.peers_context.socket(zmq.SUB)
+    mute.curve_serverkey = proven.manager_key
+    mute.curve_publickey = proven.public_key
+    mute.curve_secretkey = proven.secret_key
+    mute.reconnect_ivl = -1
+    mute.connect(proven.endpoints["announce"])
+    rig.turn_until(lambda: rig.wire.doors["announce"].open)
+    rig.now_s = LINK_UNUSED_S
+    rig.turn()
+    rig.wire.expire(rig.now_s)
+    rig.turn_until(lambda: all(it.state == "lost" for it in silent))
+    rig.turn_until(lambda: not rig.wire.doors["announce"].open)
+    mute.close(linger=0)
+    rig.wire.send(used, Leave("still here"))
+    assert rig.receive(link) == [Leave("still here")]
+
+
+def test_a_door_that_is_never_empty_delays_the_news_of_a_loss_by_so_much(rig: Rig) -> None:
+    peer, link = registered(rig)
+    _, busy = registered(rig)
+    link.close()
+    rig.links.remove(link)
+    wire = rig.wire
+
+    def turn_full() -> list[Peer]:
+        """A turn in which each door has more than it may take."""
+        for _ in range(BATCHES_PER_TURN * 4):
+            busy.send([WorkerHeartbeat()])
+        wait_for_input(wire)
+        wire.read_monitor("task", rig.now_s)
+        rig.heard += wire.hear("task", rig.now_s)
+        return wire.take_lost()
+
+    while not wire.is_anyone_ending:
+        assert turn_full() == []
+    assert turn_full() == []
+    rig.now_s = LAST_WORDS_MAX_S / 2
+    assert turn_full() == []
+    rig.now_s = LAST_WORDS_MAX_S + 1
+    assert turn_full() == [peer]
+    assert wire.doors["task"].socket.poll(0)
+
+
+def wait_for_input(wire: Wire) -> None:
+    """Let the I/O thread bring more than one turn takes."""
+    assert wire.doors["task"].socket.poll(5000)

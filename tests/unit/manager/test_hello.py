@@ -14,6 +14,7 @@ from nacl.public import PrivateKey
 
 from wqueue.manager.hello import Admitted, HelloDoor
 from wqueue.manager.limits import HELLO_FREE_FAILURES, HELLO_PER_ADDRESS_MAX
+from wqueue.manager.log import LOG
 from wqueue.manager.zap import AllowList
 from wqueue.protocol.credentials import Credential, make_credential
 from wqueue.protocol.errors import NotAuthorized, Refused, WqueueError
@@ -284,3 +285,18 @@ def test_without_descriptors_the_listener_does_not_spin(house: House) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     [admitted] = house.dial().prove()
     assert admitted.peer.role == "owner"
+
+
+def test_who_dials_and_says_nothing_is_no_warning_and_one_line_a_minute(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", LOG.name)
+    for said in (b"", b"", bytes(3)):
+        peer = house.dial()
+        peer.sock.send(said)
+        house.serve_until(lambda: house.door.open_count == 1)
+        hang_up(house, peer)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "hello: 127.0.0.1 left without a word"),
+        ("WARNING", "hello: 127.0.0.1 left in the middle of its hello"),
+    ]
