@@ -326,7 +326,6 @@ class Holdings:
     def _vacate(self, attempt: Attempt) -> None:
         self._room.give_back(attempt.job.resources)
         self._gpus.extend(attempt.gpu_ids)
-        attempt.gpu_ids = ()
 
     def _unpin(self, attempt: Attempt, out: list[Effect]) -> None:
         if attempt.pins:

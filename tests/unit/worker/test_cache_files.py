@@ -75,11 +75,14 @@ def test_an_indexed_file_that_was_changed_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_change_in_the_same_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "now").touch()
     cache = CacheFiles(tmp_path)
     incoming = cache.receive(DIGEST, len(CONTENT), False)
     incoming.write(0, CONTENT)
     stamp = incoming.finish()
+    assert stamp is not None
     assert stamp == cache.stamp(DIGEST, False)
+    assert stamp.mtime_ns < (tmp_path / "now").stat().st_mtime_ns
     place(cache).chmod(0o644)
     place(cache).write_bytes(b"y" * len(CONTENT))
     place(cache).chmod(0o444)

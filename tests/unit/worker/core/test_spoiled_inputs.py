@@ -131,6 +131,19 @@ def test_what_waits_for_a_spoiled_file_and_is_canceled_stops_the_fetch() -> None
     assert bench.hear(Cancel([C])) == [DropFetch(IN)]
 
 
+def test_those_behind_one_whose_input_was_spoiled_begin_in_their_order() -> None:
+    bench = live_bench()
+    one, two, three = b"1" * 16, b"2" * 16, b"3" * 16
+    bench.hear(one_job(cores=2), dispatch(0))
+    bench.hear(one_job(cores=2, uid=one, files=("in",)), dispatch(0, uid=one))
+    bench.hear(one_job(cores=2, uid=two, files=("also",)), dispatch(0, uid=two))
+    bench.hear(one_job(cores=2, uid=three), dispatch(0, uid=three))
+    bench.feed(FilesCached([(ALSO, 10)]))
+    bench.feed(FilesCached([(IN, 10)]))
+    bench.feed(FileSpoiled(IN))
+    assert started(bench.end(A)) == [attempt_id(0, uid=two)]
+
+
 def test_other_inputs_are_kept() -> None:
     bench = bench_that_runs(0, 1, 2, files=("in", "also"))
     assert bench.feed(FileSpoiled(IN)) == [Evict([IN]), Fetch(IN, 10)]
