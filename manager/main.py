@@ -103,6 +103,7 @@ class Daemon:
         self._closing.callback(shell.requests.close)
         shell.begin_turn()
         shell.restore(restored)
+        shell.requests.begin()
         loop = Loop(
             shell,
             wire,

@@ -102,6 +102,10 @@ class Requests:
             m.Query: self._query,
         }
 
+    def begin(self) -> None:
+        """Look at all jobs there are once, while there is no loop to hold up."""
+        self._overview.sums()
+
     def heard(self, peer: Peer, message: m.ClientToManager, content: bytes | None) -> None:
         """Take one message of a client whose role allows it."""
         if isinstance(message, m.Get | m.Data | m.GetFailed):

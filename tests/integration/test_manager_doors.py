@@ -222,21 +222,21 @@ def test_a_peer_that_never_reads_holds_up_nobody(manager: Manager) -> None:
                 assert is_served(other, request)
 
 
-def test_one_client_with_a_thousand_questions_holds_up_nobody(manager: Manager) -> None:
+def test_one_client_with_hundreds_of_questions_holds_up_nobody(manager: Manager) -> None:
     with DoorPeer(manager) as hog, DoorPeer(manager) as other:
         hog.open()
         other.open()
-        jobs = [Submit(i, os.urandom(16), LONG_SPEC) for i in range(1, 1001)]
+        jobs = [Submit(i, os.urandom(16), LONG_SPEC) for i in range(1, 401)]
         hog.send("client", *jobs)
         hog.wait(lambda: len(hog.heard) == len(jobs), "the jobs")
         hog.heard.clear()
-        hog.send("client", *(Query(i, "jobs") for i in range(1, 1001)))
+        hog.send("client", *(Query(i, "jobs") for i in range(1, 401)))
         hog.wait(lambda: hog.heard, "the first listing")
         assert is_served(other, 1)
         hog._read()
-        assert len(hog.heard) < 900
-        hog.wait(lambda: len(hog.heard) == 1000, "all listings", 60.0)
-        assert [answer.request for answer in hog.heard] == list(range(1, 1001))
+        assert len(hog.heard) < 350
+        hog.wait(lambda: len(hog.heard) == 400, "all listings", 60.0)
+        assert [answer.request for answer in hog.heard] == list(range(1, 401))
 
 
 def test_a_client_that_asks_for_more_than_may_wait_is_told_so_and_dropped(
