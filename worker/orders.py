@@ -7,6 +7,8 @@ the two by one Running if a process was made. The handle in process.py keeps tha
 the spawner itself is lost.
 """
 
+import select
+import socket
 from collections.abc import Sequence
 
 import msgspec
@@ -157,6 +159,37 @@ def decode_orders(body: bytes) -> list[Order]:
 def decode_reports(body: bytes) -> list[Report]:
     """Decode a batch of reports without its length."""
     return _reports.decode(body)
+
+
+class BatchSender:
+    """Sends batches without ever blocking: what does not fit waits, and `poll` tells of room."""
+
+    def __init__(self, link: socket.socket, poll: select.epoll) -> None:
+        self._link = link
+        self._poll = poll
+        self._unsent = bytearray()
+        self.is_blocked = False
+
+    def add(self, batch: Sequence[Order] | Sequence[Report]) -> None:
+        """Put a batch behind what is unsent."""
+        self._unsent += encode_batch(batch)
+
+    def flush(self) -> bool:
+        """Send what fits; False when nobody reads any more."""
+        if not self._unsent:
+            return True
+        try:
+            sent = self._link.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return False
+        del self._unsent[:sent]
+        if self.is_blocked != bool(self._unsent):
+            self.is_blocked = bool(self._unsent)
+            wanted = select.EPOLLIN | select.EPOLLOUT if self.is_blocked else select.EPOLLIN
+            self._poll.modify(self._link, wanted)
+        return True
 
 
 class BatchBuffer:

@@ -28,6 +28,7 @@ from wqueue.worker.orders import (
     SANDBOX_FAILED,
     Alive,
     BatchBuffer,
+    BatchSender,
     Ended,
     Kill,
     Order,
@@ -36,7 +37,6 @@ from wqueue.worker.orders import (
     Running,
     Start,
     decode_reports,
-    encode_batch,
 )
 from wqueue.worker.spawner import PROGRESS, become_subreaper
 from wqueue.worker.workdir import remove_sandbox
@@ -148,7 +148,7 @@ class Spawner:
         readable and at the time that deadline() tells.
         """
         is_over = not self._read()
-        self._flush()
+        self._outbound.flush()
         if is_over or self._is_hung():
             self._replace(is_hung=not is_over)
         if self._adopted or self._adopted.debris_count():
@@ -216,8 +216,7 @@ class Spawner:
         os.close(memory)
         self._poll.register(self._link, select.EPOLLIN)
         self._inbox = BatchBuffer()
-        self._unsent = bytearray()
-        self._is_blocked = False
+        self._outbound = BatchSender(self._link, self._poll)
         self._sent_count = 0
         self._heard_at = self._called_at = self._asked_at = time.monotonic()
         self._is_new = True
@@ -228,23 +227,8 @@ class Spawner:
 
     def _send(self, batch: list[Order]) -> None:
         if batch:
-            self._unsent += encode_batch(batch)
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._unsent:
-            return
-        try:
-            sent = self._link.send(self._unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return
-        del self._unsent[:sent]
-        if self._is_blocked != bool(self._unsent):
-            self._is_blocked = bool(self._unsent)
-            wanted = select.EPOLLIN | select.EPOLLOUT if self._is_blocked else select.EPOLLIN
-            self._poll.modify(self._link, wanted)
+            self._outbound.add(batch)
+            self._outbound.flush()
 
     def _read(self) -> bool:
         while True:

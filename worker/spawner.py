@@ -37,13 +37,13 @@ from wqueue.worker.orders import (
     SANDBOX_FAILED,
     Alive,
     BatchBuffer,
+    BatchSender,
     Ended,
     Kill,
     Report,
     Running,
     Start,
     decode_orders,
-    encode_batch,
 )
 from wqueue.worker.sandbox import ERR, OUT, lay_out, open_stream
 
@@ -87,8 +87,6 @@ class Spawner:
         self._reports: list[Report] = []
         self._is_urgent = False
         self._flush_at = 0.0
-        self._unsent = bytearray()
-        self._is_blocked = False
         self._environment = dict(os.environb)
         self._environment[WORKDIR_MARKER] = workdir
         for name in (b"OLDPWD", SPAWNER_MARKER):
@@ -96,6 +94,7 @@ class Spawner:
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._alarm, self._alarm_end = socket.socketpair()
         self._poll = select.epoll()
+        self._outbound = BatchSender(link, self._poll)
         self._is_over = False
 
     def run(self) -> None:
@@ -120,7 +119,7 @@ class Spawner:
         if self._children.deadline() is not None:
             self._children.pass_time(time.monotonic())
             self._settle()
-        if self._is_urgent or self._is_blocked or (self._reports and self._is_flush_due()):
+        if self._is_urgent or self._outbound.is_blocked or (self._reports and self._is_flush_due()):
             self._flush()
         if self._starts:
             self._begin(*self._starts.popleft())
@@ -194,21 +193,11 @@ class Spawner:
 
     def _flush(self) -> None:
         if self._reports:
-            self._unsent += encode_batch(self._reports)
+            self._outbound.add(self._reports)
             self._reports.clear()
         self._is_urgent = False
-        try:
-            sent = self._link.send(self._unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
+        if not self._outbound.flush():
             self._is_over = True
-            return
-        del self._unsent[:sent]
-        if self._is_blocked != bool(self._unsent):
-            self._is_blocked = bool(self._unsent)
-            wanted = select.EPOLLIN | select.EPOLLOUT if self._is_blocked else select.EPOLLIN
-            self._poll.modify(self._link, wanted)
 
     def _begin(self, number: int, start: Start) -> None:
         self._progress[:] = PROGRESS.pack(number, 1)
