@@ -103,7 +103,6 @@ class Daemon:
         self._closing.callback(shell.requests.close)
         shell.begin_turn()
         shell.restore(restored)
-        shell.requests.begin()
         loop = Loop(
             shell,
             wire,

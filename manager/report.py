@@ -15,7 +15,6 @@ from wqueue.manager.core.job import Attempt, Job, counts_of
 from wqueue.manager.core.scheduler import why_none
 from wqueue.manager.core.task import Phase, TaskState
 from wqueue.manager.core.worker import Worker, WorkerState
-from wqueue.manager.overview import Overview
 from wqueue.protocol.messages import (
     Answer,
     JobRange,
@@ -65,14 +64,13 @@ def needs_records(core: Core, query: Query) -> list[JobRange]:
 
 
 def answer(
-    overview: Overview, facts: Facts, query: Query, now: Now, records: Sequence[TaskRecord] = ()
+    core: Core, facts: Facts, query: Query, now: Now, records: Sequence[TaskRecord] = ()
 ) -> Answer:
     """Answer a query: "queue", "jobs", "workers" or one of TASK_VIEWS; others have no rows."""
-    core = overview.core
     if query.what == "queue":
-        return Answer(query.request, 1, queue=_queue_row(overview, facts, now))
+        return Answer(query.request, 1, queue=_queue_row(core, facts, now))
     if query.what == "jobs":
-        jobs = _selected_jobs(overview, query)
+        jobs = _selected_jobs(core, query)
         page = _page(jobs, query)
         rows = [_job_row(job, _command_max(len(page))) for job in page]
         return Answer(query.request, len(jobs), jobs=rows)
@@ -83,7 +81,7 @@ def answer(
         listed = [_worker_row(worker, now) for worker in _page(workers, query)]
         return Answer(query.request, len(workers), workers=listed)
     if query.what in TASK_VIEWS:
-        return _task_answer(overview, query, now, records)
+        return _task_answer(core, query, now, records)
     return Answer(query.request)
 
 
@@ -106,9 +104,8 @@ def _cut(command: bytes, most: int | None) -> bytes:
     return command if most is None or len(command) <= most else command[:most] + b"..."
 
 
-def _queue_row(overview: Overview, facts: Facts, now: Now) -> QueueRow:
-    state = overview.core.state
-    sums, active_count = overview.sums()
+def _queue_row(core: Core, facts: Facts, now: Now) -> QueueRow:
+    state = core.state
     live = [w for w in state.workers.values() if w.state is WorkerState.LIVE]
     away = [w for w in state.workers.values() if w.state is WorkerState.AWAY]
     return QueueRow(
@@ -119,9 +116,9 @@ def _queue_row(overview: Overview, facts: Facts, now: Now) -> QueueRow:
         port=facts.port,
         software=facts.software,
         up_s=now.monotonic_s - facts.started_monotonic_s,
-        counts=counts_of(sums),
+        counts=counts_of(state.totals),
         jobs=len(state.jobs),
-        jobs_active=active_count,
+        jobs_active=len(state.unended),
         workers=len(live),
         workers_away=len(away),
         workers_busy=sum(bool(worker.attempts) for worker in live),
@@ -146,10 +143,10 @@ def _sum(amounts: list[Resources]) -> Resources:
     )
 
 
-def _selected_jobs(overview: Overview, query: Query) -> list[Job]:
-    jobs = overview.core.state.jobs
+def _selected_jobs(core: Core, query: Query) -> list[Job]:
+    jobs = core.state.jobs
     if not query.ranges:
-        return overview.active_jobs() if query.active_only else list(jobs.values())
+        return list((core.state.unended if query.active_only else jobs).values())
     wanted = sorted({entry.job for entry in query.ranges})
     chosen = [jobs[number] for number in wanted if number in jobs]
     return [job for job in chosen if not (query.active_only and job.is_ended)]
@@ -241,36 +238,41 @@ def _selected_ranges(core: Core, query: Query) -> Iterator[tuple[Job, int, int]]
             yield found, entry.first, last
 
 
-def _task_answer(
-    overview: Overview, query: Query, now: Now, records: Sequence[TaskRecord]
-) -> Answer:
-    core = overview.core
+def _task_answer(core: Core, query: Query, now: Now, records: Sequence[TaskRecord]) -> Answer:
     if query.active_only:
-        found = _active_tasks(overview, query)
+        found = _active_tasks(core, query)
         total, page = len(found), found[query.offset : query.offset + _limit(query)]
     else:
-        total = _task_count(overview, query)
+        total = _task_count(core, query)
         pieces = _pages(core, query)
         page = [(job, i) for job, first, last in pieces for i in range(first, last + 1)]
     listing = _Listing(core, now, _command_max(len(page)), records)
     return Answer(query.request, total, tasks=[listing.row(job, index) for job, index in page])
 
 
-def _task_count(overview: Overview, query: Query) -> int:
+def _task_count(core: Core, query: Query) -> int:
     if not query.ranges:
-        return sum(overview.sums()[0])
-    return sum(last - first + 1 for _, first, last in _selected_ranges(overview.core, query))
+        return sum(core.state.totals)
+    return sum(last - first + 1 for _, first, last in _selected_ranges(core, query))
 
 
-def _active_tasks(overview: Overview, query: Query) -> list[tuple[Job, int]]:
+def _active_tasks(core: Core, query: Query) -> list[tuple[Job, int]]:
     if not query.ranges:
-        return [(job, index) for job in overview.active_jobs() for index in sorted(job.active)]
+        return _tasks_with_attempts(core)
     return [
         (job, index)
-        for job, first, last in _selected_ranges(overview.core, query)
+        for job, first, last in _selected_ranges(core, query)
         for index in sorted(job.active)
         if first <= index <= last
     ]
+
+
+def _tasks_with_attempts(core: Core) -> list[tuple[Job, int]]:
+    state = core.state
+    at_workers = [a for worker in state.workers.values() for a in worker.attempts.values()]
+    found = {(attempt.job.number, attempt.index): attempt.job for attempt in at_workers}
+    found |= {(task.job, task.index): state.jobs[task.job] for task in state.publishing.values()}
+    return [(found[place], place[1]) for place in sorted(found)]
 
 
 class _Listing:

@@ -22,7 +22,6 @@ from wqueue.manager.io_threads import IoThreads
 from wqueue.manager.limits import RANGES_WAITING_MAX, REQUESTS_WAITING_MAX, STOP_MAX_S
 from wqueue.manager.lines import Lines
 from wqueue.manager.log import one_line
-from wqueue.manager.overview import Overview
 from wqueue.manager.peers import Peer
 from wqueue.manager.report import Facts, answer, needs_records
 from wqueue.manager.store import StoreReader
@@ -89,7 +88,6 @@ class Requests:
         self._shell = shell
         self._facts = facts
         self._reader = reader
-        self._overview = Overview(shell.core)
         self._reads: Lines[_Read] = Lines(REQUESTS_WAITING_MAX, RANGES_WAITING_MAX)
         self._is_reading = False
         self._thread = IoThreads(1, shell.post)
@@ -101,10 +99,6 @@ class Requests:
             m.GetResults: self._get_results,
             m.Query: self._query,
         }
-
-    def begin(self) -> None:
-        """Look at all jobs there are once, while there is no loop to hold up."""
-        self._overview.sums()
 
     def heard(self, peer: Peer, message: m.ClientToManager, content: bytes | None) -> None:
         """Take one message of a client whose role allows it."""
@@ -215,7 +209,7 @@ class Requests:
         self._read(peer, read, len(message.ranges))
 
     def _view(self, query: m.Query, records: list[m.TaskRecord]) -> m.Answer:
-        view = answer(self._overview, self._facts, query, self._shell.now(), records)
+        view = answer(self._shell.core, self._facts, query, self._shell.now(), records)
         rows = len(view.jobs) + len(view.tasks) + len(view.workers)
         while rows > 1 and len(codec.encode(view)) > ANSWER_MAX_BYTES:
             rows //= 2

@@ -112,6 +112,9 @@ class Core:
                 for attempt in attempts:
                     worker = state.worker_of(attempt)
                     assert worker is None or attempt.key in worker.attempts
+            assert (job.number in state.unended) != job.is_ended, f"job {job.number}: ended or not"
+        for task_state, total in enumerate(state.totals):
+            assert total == sum(job.counts[task_state] for job in state.jobs.values())
         for worker in state.workers.values():
             worker.check()
             for attempt in worker.attempts.values():

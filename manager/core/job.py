@@ -67,6 +67,7 @@ class Job:
         "_back",
         "_cursor",
         "_state",
+        "_totals",
         "active",
         "counts",
         "ended_wall_s",
@@ -87,8 +88,17 @@ class Job:
     )
 
     def __init__(
-        self, number: int, uid: bytes, spec: JobSpec, *, record: int, wall_s: float, may_write: bool
+        self,
+        number: int,
+        uid: bytes,
+        spec: JobSpec,
+        totals: list[int],
+        *,
+        record: int,
+        wall_s: float,
+        may_write: bool,
     ) -> None:
+        """`totals` are the numbers of tasks by TaskState over all jobs, kept right from here."""
         self.number = number
         self.uid = uid
         self.spec = spec
@@ -101,6 +111,8 @@ class Job:
         self.events = 0
         self.counts = [0] * len(TaskState)
         self.counts[TaskState.READY] = spec.count
+        self._totals = totals
+        totals[TaskState.READY] += spec.count
         self.active: dict[int, list[Attempt]] = {}
         self.lost: dict[int, int] = {}
         self.failures: dict[int, int] = {}
@@ -125,6 +137,8 @@ class Job:
         self._state[index] = state
         self.counts[old] -= 1
         self.counts[state] += 1
+        self._totals[old] -= 1
+        self._totals[state] += 1
         if state == TaskState.READY:
             heapq.heappush(self._back, index)
 
@@ -147,7 +161,9 @@ class Job:
 
     def _count_again(self) -> None:
         for state in TaskState:
-            self.counts[state] = self._state.count(state)
+            count = self._state.count(state)
+            self._totals[state] += count - self.counts[state]
+            self.counts[state] = count
 
     def end_all_waiting(self) -> list[int]:
         """Cancel all tasks that have no attempt; give the indexes of those that have one."""

@@ -55,6 +55,7 @@ def _take_job(state: State, stored: StoredJob) -> None:
         added.job,
         added.job_uid,
         spec,
+        state.totals,
         record=0,
         wall_s=added.submitted_wall_s,
         may_write=added.may_write,
@@ -71,6 +72,8 @@ def _take_job(state: State, stored: StoredJob) -> None:
     if stored.is_canceled:
         job.end_all_waiting()
     state.jobs[job.number] = job
+    if not job.is_ended:
+        state.unended[job.number] = job
     state.jobs_by_uid[job.uid] = job
     digest = hashlib.sha256(added.spec_bytes).digest()
     state.submissions[added.credential, added.submission] = (job.number, digest)

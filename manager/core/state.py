@@ -58,6 +58,8 @@ class State:
         self.record = 0
         self.jobs: dict[int, Job] = {}
         self.jobs_by_uid: dict[bytes, Job] = {}
+        self.unended: dict[int, Job] = {}
+        self.totals = [0] * len(TaskState)
         self.submissions: dict[tuple[bytes, bytes], tuple[int, bytes]] = {}
         self.workers: dict[bytes, Worker] = {}
         self.sessions: dict[int, Worker] = {}
@@ -259,6 +261,7 @@ class State:
         job.failures.pop(index, None)
         job.tries.pop(index, None)
         self.mark_dirty(job)
+        self.note_if_ended(job)
         if job.is_ended and not job.ended_wall_s:
             self.end_job(job, is_canceled=False)
 
@@ -277,6 +280,11 @@ class State:
             self.acknowledge(worker.session, attempt.key, "superseded")
         else:
             self.emit(Send(worker.session, Cancel([attempt.key])))
+
+    def note_if_ended(self, job: Job) -> None:
+        """Take a job with nothing left to do out of those that views walk."""
+        if job.is_ended:
+            self.unended.pop(job.number, None)
 
     def end_job(self, job: Job, *, is_canceled: bool) -> None:
         """Note in the store that nothing of a job is left to do."""

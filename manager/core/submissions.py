@@ -72,7 +72,15 @@ def _add_job(state: State, event: JobSubmitted, digest: bytes) -> Job:
     uid = job_uid(event.credential, event.submission)
     record = state.next_record()
     wall_s = state.now.wall_s
-    job = Job(number, uid, event.spec, record=record, wall_s=wall_s, may_write=event.may_write)
+    job = Job(
+        number,
+        uid,
+        event.spec,
+        state.totals,
+        record=record,
+        wall_s=wall_s,
+        may_write=event.may_write,
+    )
     state.emit(
         JobAdded(
             record, number, uid, event.credential, event.submission, event.spec_bytes, wall_s,
@@ -80,6 +88,7 @@ def _add_job(state: State, event: JobSubmitted, digest: bytes) -> Job:
         )
     )  # fmt: skip
     state.jobs[number] = job
+    state.unended[number] = job
     state.jobs_by_uid[uid] = job
     state.submissions[event.credential, event.submission] = (number, digest)
     return job
@@ -249,6 +258,7 @@ def cancel_job(state: State, job: Job) -> int:
     for index in job.end_all_waiting():
         if not _is_publishing(job, index):
             _stop_task(state, job, index)
+    state.note_if_ended(job)
     state.mark_dirty(job)
     return job.counts[TaskState.CANCELED] - before
 

@@ -3,7 +3,6 @@
 from support.manager_core import Bench, array_of
 
 from wqueue.manager.core.events import Now
-from wqueue.manager.overview import Overview
 from wqueue.manager.report import COMMAND_SHOWN_BYTES, Facts, answer, needs_records
 from wqueue.protocol.messages import CancelTasks, JobRange, JobSpec, Query, TaskTemplate
 
@@ -15,7 +14,7 @@ def test_a_range_that_is_empty_has_no_rows_and_shifts_no_others() -> None:
     bench = Bench()
     job = bench.submit(array_of(10))
     ranges = [JobRange(job, 5, 2), JobRange(job, 10, LAST), JobRange(job, 3, 6)]
-    view = answer(Overview(bench.core), FACTS, Query(1, "tasks", ranges), Now(1.0, 1.0))
+    view = answer(bench.core, FACTS, Query(1, "tasks", ranges), Now(1.0, 1.0))
     assert [row.index for row in view.tasks] == [3, 4, 5, 6]
     assert view.total == 4
 
@@ -24,7 +23,7 @@ def test_tasks_are_explained_by_what_they_wait_for() -> None:
     bench = Bench()
     job = bench.submit(array_of(2))
     query = Query(1, "explain", [JobRange(job, 1, 1)])
-    view = answer(Overview(bench.core), FACTS, query, Now(1.0, 1.0))
+    view = answer(bench.core, FACTS, query, Now(1.0, 1.0))
     assert needs_records(bench.core, query) == [JobRange(job, 1, 1)]
     assert [(row.index, row.reason) for row in view.tasks] == [(1, "no worker is connected")]
 
@@ -33,38 +32,38 @@ def test_long_commands_are_cut_in_listings_of_several_and_whole_in_those_of_one(
     bench = Bench()
     spec = JobSpec(TaskTemplate([b"echo", b"{#}" * 50_000], is_array=True), count=2)
     first, _ = bench.submit(spec), bench.submit(spec)
-    overview, now = Overview(bench.core), Now(1.0, 1.0)
+    core, now = bench.core, Now(1.0, 1.0)
 
-    jobs = answer(overview, FACTS, Query(1, "jobs"), now).jobs
+    jobs = answer(core, FACTS, Query(1, "jobs"), now).jobs
     assert [len(row.command) for row in jobs] == [COMMAND_SHOWN_BYTES + 3] * 2
-    tasks = answer(overview, FACTS, Query(1, "tasks", [JobRange(first)]), now).tasks
+    tasks = answer(core, FACTS, Query(1, "tasks", [JobRange(first)]), now).tasks
     assert tasks[1].command == b"echo " + b"1" * 165 + b"..."
 
-    (job,) = answer(overview, FACTS, Query(1, "jobs", [JobRange(first)]), now).jobs
+    (job,) = answer(core, FACTS, Query(1, "jobs", [JobRange(first)]), now).jobs
     assert job.command == b"echo " + b"{#}" * 50_000
-    (task,) = answer(overview, FACTS, Query(1, "tasks", [JobRange(first, 1, 1)]), now).tasks
+    (task,) = answer(core, FACTS, Query(1, "tasks", [JobRange(first, 1, 1)]), now).tasks
     assert task.command == b"echo " + b"1" * 50_000
 
 
 def test_a_short_command_is_listed_as_it_is() -> None:
     bench = Bench()
     bench.submit(array_of(2))
-    tasks = answer(Overview(bench.core), FACTS, Query(1, "tasks"), Now(1.0, 1.0)).tasks
+    tasks = answer(bench.core, FACTS, Query(1, "tasks"), Now(1.0, 1.0)).tasks
     assert [row.command for row in tasks] == [b"work 0", b"work 1"]
 
 
 def test_sums_over_all_jobs_follow_what_ends_and_what_comes() -> None:
     bench = Bench()
-    overview = Overview(bench.core)
+    core = bench.core
     first, second = bench.submit(array_of(3)), bench.submit(array_of(4))
 
     def queue() -> tuple[int, int, int, int]:
-        row = answer(overview, FACTS, Query(1, "queue"), Now(1.0, 1.0)).queue
+        row = answer(core, FACTS, Query(1, "queue"), Now(1.0, 1.0)).queue
         assert row is not None
         return row.jobs, row.jobs_active, row.counts.ready, row.counts.canceled
 
     def active() -> list[int]:
-        view = answer(overview, FACTS, Query(1, "jobs", active_only=True), Now(1.0, 1.0))
+        view = answer(core, FACTS, Query(1, "jobs", active_only=True), Now(1.0, 1.0))
         return [row.job for row in view.jobs]
 
     assert (queue(), active()) == ((2, 2, 7, 0), [first, second])
@@ -72,4 +71,4 @@ def test_sums_over_all_jobs_follow_what_ends_and_what_comes() -> None:
     assert (queue(), active()) == ((2, 1, 4, 3), [second])
     third = bench.submit(array_of(2))
     assert (queue(), active()) == ((3, 2, 6, 3), [second, third])
-    assert answer(overview, FACTS, Query(1, "tasks"), Now(1.0, 1.0)).total == 9
+    assert answer(core, FACTS, Query(1, "tasks"), Now(1.0, 1.0)).total == 9
