@@ -1,7 +1,5 @@
 """How many workers this process has descriptors for, computed once at start (wire 1.13)."""
 
-import resource
-
 from msgspec import Struct
 
 from wqueue.manager.limits import (
@@ -24,16 +22,6 @@ class Limits(Struct, frozen=True):
         """Say what this process has room for."""
         room = f"{self.workers} workers and {self.clients} clients"
         return f"{self.descriptors} descriptors, so up to {room}"
-
-
-def raise_descriptors() -> int:
-    """Raise this process's soft limit of open files to the hard one and give it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        hard = 1_048_576
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def divide(descriptors: int) -> Limits:

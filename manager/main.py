@@ -23,7 +23,7 @@ import zmq
 from wqueue._version import __version__
 from wqueue.manager.core.core import Core
 from wqueue.manager.core.limits import Settings
-from wqueue.manager.descriptors import divide, raise_descriptors
+from wqueue.manager.descriptors import divide
 from wqueue.manager.files import Files
 from wqueue.manager.hello import HelloDoor
 from wqueue.manager.keys import load_keys, manager_facts
@@ -37,9 +37,13 @@ from wqueue.manager.shell import Shell
 from wqueue.manager.store import Store, StoreReader
 from wqueue.manager.wire import Wire, WireFacts
 from wqueue.protocol.credentials import write_private
+from wqueue.protocol.descriptors import raise_descriptors
 from wqueue.protocol.errors import EXIT_BUG, EXIT_OK, StoreError, UsageError, WqueueError
 from wqueue.protocol.handshake import ManagerFacts
 from wqueue.protocol.locate import INFO_NAME, PASSWORD_NAME, Info, write_info
+
+DESCRIPTORS_MIN = 200
+"""Descriptors without which a manager would serve nobody."""
 
 JOURNAL_NAME = "journal.sqlite"
 LOG_NAME = "manager.log"
@@ -71,7 +75,7 @@ class Daemon:
 
     def _build(self) -> tuple[Loop, Shell]:
         options, state_dir = self._options, self._state_dir
-        limits = divide(raise_descriptors())
+        limits = divide(raise_descriptors(DESCRIPTORS_MIN))
         keys = load_keys(state_dir)
         waker = Waker()
         self._closing.callback(waker.close)

@@ -13,6 +13,7 @@ from types import FrameType
 from msgspec import Struct
 
 from wqueue.protocol.credentials import Credential
+from wqueue.protocol.descriptors import need_descriptors
 from wqueue.protocol.errors import ManagerUnreachable, UsageError
 from wqueue.protocol.link import Proven, ask_server_id, dial_first
 from wqueue.protocol.locate import Found, find_credential, find_manager
@@ -26,6 +27,9 @@ from wqueue.worker.process import Spawner
 from wqueue.worker.workdir import Workdir, open_workdir
 
 PR_SET_PDEATHSIG = 1
+
+DESCRIPTORS_MIN = 100
+"""Descriptors for links, threads, files under way and the spawner."""
 
 CACHE_SHARE = 2
 """The cache may take one part in so many of the disk that the worker offers."""
@@ -64,6 +68,7 @@ def run(options: Options, say: Say) -> int:
     # House rule: broken invariants end the process, so they must be looked at.
     if not __debug__:
         raise UsageError("python -O takes the checks of invariants away; run without it")
+    need_descriptors(DESCRIPTORS_MIN)
     began_s = time.monotonic()
     stop_signals: deque[str] = deque()
     wake = _catch_signals(stop_signals)

@@ -1,5 +1,6 @@
 """What becomes of a manager with a bug in it, and of one that runs out of descriptors."""
 
+import subprocess
 import textwrap
 
 import pytest
@@ -88,6 +89,15 @@ def test_newcomers_beyond_the_descriptors_are_refused_in_one_line(site: Site) ->
         dial("127.0.0.1", manager.port, credential, role="owner")
     with pytest.raises(Refused, match="clients, all in use"):
         dial("127.0.0.1", manager.port, credential, role="owner")
+
+
+@pytest.mark.parametrize("tool", ["manager", "worker"])
+def test_a_program_without_enough_descriptors_says_so(site: Site, tool: str) -> None:
+    command = site.command(tool, "--state-dir", site.folder / "state")
+    few = ["sh", "-c", 'ulimit -n 60; exec "$@"', "sh", *command]
+    done = subprocess.run(few, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "only 60 open files are allowed" in done.stderr
 
 
 @pytest.mark.parametrize("descriptors", [256, 1024, 4096, 20_000, 1_048_576])

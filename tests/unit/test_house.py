@@ -71,6 +71,7 @@ PURE_STANDARD_LIBRARY = {
 
 IMPURE_PROTOCOL = {
     "wqueue.protocol.credentials",
+    "wqueue.protocol.descriptors",
     "wqueue.protocol.dial",
     "wqueue.protocol.link",
     "wqueue.protocol.locate",
