@@ -44,6 +44,13 @@ class InputBuffer(Struct, frozen=True):
     content: bytes
     remote: Path
 
+    def __post_init__(self) -> None:
+        """Refuse what is not bytes, with UsageError: bytes(5) would be five of them."""
+        content: object = self.content
+        if not isinstance(content, bytes | bytearray | memoryview):
+            kind = type(content).__name__
+            raise UsageError(f"the content of an InputBuffer is a {kind}; it must be bytes")
+
 
 class OutputFile(Struct, frozen=True):
     """A file that a task makes; without `local` the manager keeps it until it is fetched.
@@ -102,10 +109,13 @@ class Task(Struct, frozen=True):
             _check_words(name=self.name, tag=self.tag, category=self.category)
         if self.features:
             _check_features(self.features)
-        if not math.isfinite(self.priority):
-            raise UsageError(f"the priority is {self.priority}; it must be a finite number")
-        if self.max_retries is not None and not 0 <= self.max_retries < 2**31:
-            raise UsageError(f"max_retries is {self.max_retries}; it must be 0 or more")
+        # What a caller's annotations promise need not be so.
+        priority: object = self.priority
+        if not isinstance(priority, int | float) or not math.isfinite(priority):
+            raise UsageError(f"the priority is {priority!r}; it must be a finite number")
+        retries: object = self.max_retries
+        if retries is not None and not (isinstance(retries, int) and 0 <= retries < 2**31):
+            raise UsageError(f"max_retries is {retries!r}; it must be 0 or more")
 
     def resources(self) -> Resources:
         """Give the needs as the wire has them: cores in thousandths, the rest rounded up."""
@@ -139,6 +149,9 @@ _ONE_CORE = Resources()
 
 # Unions are made anew each time they are written down, and a Task is checked ten thousand times.
 _TEXT = (str, bytes)
+
+
+_FILE = (str, bytes, os.PathLike, InputFile, InputBuffer, OutputFile)
 
 
 def parse_input(text: Text) -> InputFile:
@@ -205,12 +218,19 @@ def _check_list(what: str, files: object) -> None:
     # A lone "a.txt" would be taken as the five files "a", ".", "t", "x", "t".
     if isinstance(files, str | bytes) or not isinstance(files, Sequence | Mapping):
         raise UsageError(f"{what} is a {type(files).__name__}; write {what}=[...]")
+    for entry in files:
+        if not isinstance(entry, _FILE):
+            raise UsageError(f"one of the {what} is {entry!r}; write the name of a file")
 
 
-def _check_env(env: Mapping[str, Text]) -> None:
+def _check_env(env: object) -> None:
+    if not isinstance(env, Mapping):
+        raise UsageError(f"env is a {type(env).__name__}; write env={{name: value}}")
     for name, value in env.items():
-        if not name or "=" in name or "\0" in name:
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise UsageError(f"an environment variable cannot be called {name!r}")
+        if not isinstance(value, _TEXT):
+            raise UsageError(f"the environment variable {name} is {value!r}; write it as a str")
         text = os.fsencode(value)
         if b"\0" in text:
             raise UsageError(f"the value of the environment variable {name} holds a NUL character")

@@ -48,6 +48,12 @@ NONSENSE: list[tuple[dict[str, Any], str]] = [
     ({"env": {"": "x"}}, "cannot be called ''"),
     ({"env": {"A": "x\0"}}, "NUL"),
     ({"env": {"A": "x" * 200_000}}, "put them into a file"),
+    ({"env": {"A": 1}}, "the environment variable A is 1"),
+    ({"env": ["A=1"]}, "env is a list"),
+    ({"inputs": [5]}, "one of the inputs is 5"),
+    ({"outputs": [None]}, "one of the outputs is None"),
+    ({"priority": "x"}, "the priority is 'x'"),
+    ({"max_retries": "x"}, "max_retries is 'x'"),
 ]
 
 
@@ -120,3 +126,8 @@ def test_names_that_are_no_utf8_are_taken() -> None:
     assert Task(["cat", name], env={"X": name}, inputs=[name]).input_list() == [
         InputFile(b"\xff\xfe", None)
     ]
+
+
+def test_a_buffer_holds_bytes_and_nothing_else() -> None:
+    with pytest.raises(UsageError, match="must be bytes"):
+        InputBuffer(5, "five zeros")  # type: ignore[arg-type]
