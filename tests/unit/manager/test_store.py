@@ -66,7 +66,7 @@ def test_the_journal_is_for_its_owner_only_and_reaches_the_disk(journal: Journal
 
 
 def test_a_journal_of_a_newer_version_is_refused(path: Path) -> None:
-    Store(path, lambda: None).open()
+    reopen(path)
     other = sqlite3.connect(path)
     other.execute("INSERT INTO migration VALUES (99, 'future', 0)")
     other.commit()
