@@ -8,7 +8,7 @@ from simulation.checks import Checks
 from simulation.faults import Faults
 from simulation.model_store import ModelStore, Tables
 from simulation.network import Link
-from simulation.schedule import Schedule
+from simulation.schedule import Schedule, Ticker
 from wqueue.manager.core.core import Core
 from wqueue.manager.core.events import (
     Announce,
@@ -87,7 +87,7 @@ class ManagerProcess:
         self._clients: dict[int, Peer] = {}
         self._connections = 0
         self._gated: deque[tuple[int, Callable[[], None]]] = deque()
-        self._tick_planned_s = float("inf")
+        self._ticker = Ticker(schedule, lambda: self.handle(Ticked()))
         restored = tables.restored()
         self.epoch = restored.epoch
         self.handle(restored)
@@ -175,19 +175,7 @@ class ManagerProcess:
                 self.crash()
                 return
             self._carry_out(effect)
-        self._plan_tick()
-
-    def _plan_tick(self) -> None:
-        at_s = self.core.deadline()
-        if at_s is None or at_s >= self._tick_planned_s:
-            return
-        self._tick_planned_s = at_s
-
-        def tick() -> None:
-            self._tick_planned_s = float("inf")
-            self.handle(Ticked())
-
-        self._schedule.after(max(0.0, at_s - self._schedule.now_s), tick)
+        self._ticker.plan(self.core.deadline())
 
     def _beat(self, number: int) -> None:
         if not self.is_alive:

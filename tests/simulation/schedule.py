@@ -33,3 +33,23 @@ class Schedule:
             self.events += 1
             call()
         return True
+
+
+class Ticker:
+    """Ticks for one process: a call at the earliest deadline its core has told."""
+
+    def __init__(self, schedule: Schedule, tick: Callable[[], None]) -> None:
+        self._schedule = schedule
+        self._tick = tick
+        self._planned_s = float("inf")
+
+    def plan(self, at_s: float | None) -> None:
+        """Plan a tick for `at_s`, unless an earlier one is planned already."""
+        if at_s is None or at_s >= self._planned_s:
+            return
+        self._planned_s = at_s
+        self._schedule.after(max(0.0, at_s - self._schedule.now_s), self._come)
+
+    def _come(self) -> None:
+        self._planned_s = float("inf")
+        self._tick()

@@ -8,7 +8,7 @@ from simulation.checks import Checks
 from simulation.faults import Faults, Options
 from simulation.manager_process import ManagerProcess
 from simulation.network import Link
-from simulation.schedule import Schedule
+from simulation.schedule import Schedule, Ticker
 from wqueue.protocol.messages import (
     AttemptResult,
     FromWorker,
@@ -101,7 +101,7 @@ class WorkerProcess:
         self._heard = 0
         self._running: dict[bytes, int] = {}
         self._ended_already: dict[bytes, None] = {}
-        self._tick_planned_s = float("inf")
+        self._ticker = Ticker(schedule, lambda: self.handle(Ticked()))
         total = Resources(folder.cores * 1000)
         self._room = Room(total)
         secret = sha256(f"{folder.number}/{folder.processes}".encode()).digest()
@@ -130,7 +130,7 @@ class WorkerProcess:
                 self.crash()
                 return
             self._carry_out(effect)
-        self._plan_tick()
+        self._ticker.plan(self.core.deadline())
         if self._faults.strikes("worker_leaves"):
             self._schedule.soon(lambda: self.handle(StopRequested("SIGTERM")))
 
@@ -156,18 +156,6 @@ class WorkerProcess:
             self._find_manager,
             self._trace,
         )
-
-    def _plan_tick(self) -> None:
-        at_s = self.core.deadline()
-        if at_s is None or at_s >= self._tick_planned_s:
-            return
-        self._tick_planned_s = at_s
-
-        def tick() -> None:
-            self._tick_planned_s = float("inf")
-            self.handle(Ticked())
-
-        self._schedule.after(max(0.0, at_s - self._schedule.now_s), tick)
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:

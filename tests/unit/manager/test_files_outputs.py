@@ -1,6 +1,4 @@
 import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -8,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from support.disks import small_disk
 from support.file_loop import Loop, digest, restored
 
 from wqueue.manager.core.events import (
@@ -388,36 +387,28 @@ def test_a_folder_without_permission_is_told(loop: Loop, tmp_path: Path) -> None
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small tmpfs needs root")
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", "256k") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("size", [30_000, 300_000])
 def test_a_full_disk_is_told_as_temporary_and_the_next_try_succeeds(
-    loop: Loop, small_disk: Path, size: int
+    loop: Loop, disk: Path, size: int
 ) -> None:
-    filler = small_disk / "filler"
+    filler = disk / "filler"
     filler.write_bytes(b"x" * 250_000)
     content = os.urandom(size)
     loop.holders[WORKER] = {source(): content[:200_000]}
-    output = small(small_disk / "out", content[:200_000])
+    output = small(disk / "out", content[:200_000])
     if size > 200_000:
-        output = large(small_disk / "out", content[:200_000])
+        output = large(disk / "out", content[:200_000])
     event = stage(loop, output)
     assert event.is_temporary
     assert "No space left" in event.error
     discard(loop)
     settle(loop)
-    assert names_in(small_disk) == ["filler"]
+    assert names_in(disk) == ["filler"]
     filler.unlink()
     assert stage(loop, output) == OutputsStaged(attempt())
     assert publish(loop, output) == OutputsPublished(attempt())

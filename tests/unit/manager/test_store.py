@@ -1,7 +1,6 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,6 @@ from wqueue.manager.core.events import (
 )
 from wqueue.manager.store import Store, StoreReader, find_damage
 from wqueue.protocol.errors import StoreError
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.sqlite"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    journal = Journal(path)
-    journal.store.open()
-    yield journal
-    journal.store.close()
-
 
 # --- opening --------------------------------------------------------------------------------------
 

@@ -15,19 +15,6 @@ from wqueue.manager.core.events import (
 from wqueue.protocol.errors import JournalFull, StoreError
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.sqlite"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    journal = Journal(path)
-    journal.store.open()
-    yield journal
-    journal.store.close()
-
-
 def copy_files(path: Path, target: Path) -> Path:
     """Copy the files as they are, as a crash would leave them."""
     target.mkdir()

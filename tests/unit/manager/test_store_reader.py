@@ -1,5 +1,5 @@
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,19 +14,6 @@ from wqueue.protocol.messages import (
     AttemptResult,
     JobRange,
 )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.sqlite"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    journal = Journal(path)
-    journal.store.open()
-    yield journal
-    journal.store.close()
 
 
 def read(path: Path, calls: Sequence[tuple[int, int]]) -> list[list[int]]:
