@@ -99,10 +99,6 @@ class Core:
         """Give the job of this uid."""
         return self.state.jobs_by_uid.get(uid)
 
-    def worker_of(self, session: int) -> Worker | None:
-        """Give the worker behind a live session."""
-        return self.state.sessions.get(session)
-
     def check(self) -> None:
         """Assert every invariant that can be seen from inside."""
         state = self.state
